@@ -47,7 +47,7 @@ def point(
                 at.setdefault(size, {})[metric] = [float(v) for v in table[s]]
         contents.append({"values": plain, "values_at": at, "size": n})
     result = {
-        "problems": [f"p{i}" for i in range(PROBLEMS)], "size": n,
+        "problems": [f"p{i}" for i in range(PROBLEMS)], "size": n, "n": n, "members": members,
         "runs": [
             {"seed": s, "values_at": c["values_at"], "verdicts": {"unjudged" if open_ended else "passed": n * PROBLEMS}}
             for s, c in enumerate(contents)

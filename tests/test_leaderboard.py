@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, mock_run
-from made_up import made_up
+from made_up import PROBLEMS, hashed_anew, made_up
 from spa_bench.compare.leaderboard import (
     as_csv,
     as_latex,
@@ -401,3 +401,14 @@ def test_the_runs_of_a_row_can_be_opened_and_have_its_hash(make: Make):
     [row] = rows_of(folder)
     [run] = row.result["runs"]
     assert open_run(folder.path.parent / run["run"]).hash == run["spec_hash"]
+
+
+def test_a_number_of_draws_that_the_members_do_not_give_is_no_common_size():
+    one, three = made_up("one", quality=0.6, spread=0.5, n=8), made_up("three", quality=0.6, spread=0.5, n=12, seed=1)
+    three["members"] = three["spec"]["sampler"]["members"] = 3
+    for size in ("4", "8"):
+        three["runs"][0]["values_at"][size] = dict.fromkeys(three["runs"][0]["values_at"][size], [None] * PROBLEMS)
+    rows = build_rows([hashed_anew(one), hashed_anew(three)])
+    assert common_size(rows) == 2
+    [compared] = compare_with_reference(rows, "one")
+    assert compared.decisions["vendi"].difference.value is not None

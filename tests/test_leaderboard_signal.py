@@ -59,3 +59,21 @@ def guesses(name: str, *, seed: int) -> dict[str, Any]:
     right = np.random.default_rng(seed).random(PROBLEMS) < 0.25
     result["runs"][0]["values"]["pass@1"] = result["runs"][0]["values"]["pass@1[mc]"] = right.astype(float).tolist()
     return estimated_anew(result)
+
+
+@pytest.mark.parametrize(("n", "level"), [(16, "0.250"), (64, "0.250"), (100, "")])
+def test_the_level_of_guessing_is_said_where_what_n_guesses_get_still_tells_it(n: int, level: str):
+    result = made_up("a", quality=0.25, spread=0.5, n=n)
+    values, hard = result["runs"][0]["values"], np.random.default_rng(1)
+    values["any_of_n[chance]"] = [float(f"{1 - 0.75**n:.10g}")] * PROBLEMS
+    values["pass@1"] = values["pass@1[mc]"] = np.clip(hard.normal(0.25, 0.1, PROBLEMS), 0, 1).tolist()
+    line = of(estimated_anew(result))
+    assert (f"the level of guessing ({level})" in line) if level else not line
+
+
+def test_who_is_always_right_among_many_draws_is_not_at_the_level_of_guessing():
+    result = made_up("a", quality=0.25, spread=0.5, n=64)
+    values = result["runs"][0]["values"]
+    values["any_of_n[chance]"] = [1.0] * PROBLEMS  # 1 - 2^-64, with the 10 digits that are kept
+    values["pass@1"] = values["pass@1[mc]"] = [1.0] * PROBLEMS
+    assert not of(estimated_anew(result))

@@ -37,12 +37,14 @@ def scored(three: Path, tmp_path: Path, sandbox: Any) -> Scored:
     task = load_task(load_task_card(str(three)))
     assert isinstance(task, CodeTask)
 
-    def one(seed: int | None, *, comments: int = 3, out: str = "runs", problems: int = 3) -> RunFolder:
-        """Four right answers to each problem, the first of which have comments of their own."""
+    def one(
+        seed: int | None, *, comments: int = 3, out: str = "runs", problems: int = 3, draws: tuple[int, ...] = (4, 4, 4)
+    ) -> RunFolder:
+        """So many right answers to each problem, the first of which have comments of their own."""
         rows = [
             {"task_id": name, "completion": text + f"  # {seed}.{draw}" * (draw < comments)}
-            for name, text in list(RIGHT.items())[:problems]
-            for draw in range(4)
+            for (name, text), count in list(zip(RIGHT.items(), draws, strict=False))[:problems]
+            for draw in range(count)
         ]
         file = tmp_path / "answers.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -176,3 +178,11 @@ def test_seeds_need_a_name_that_all_batches_have(three: Path, tmp_path: Path):
         score(str(three), [tmp_path / "x.jsonl"], ScoreOptions(seed=1))
     with pytest.raises(UsageError, match=r"^a seed is -1; seeds are 0 or more$"):
         score(str(three), [tmp_path / "x.jsonl"], ScoreOptions(seed=-1, name="tool"))
+
+
+def test_seeds_that_are_measured_at_other_numbers_of_answers_are_not_one_row(scored: Scored):
+    scored_so = [scored(seed, draws=draws) for seed, draws in ((0, (4, 5, 5)), (1, (3, 5, 5)), (2, (4, 5, 6)))]
+    with pytest.raises(StoreError, match=r"seeds of one tool and measured at other numbers of answers: 4 and 3, the few"):
+        from_runs(scored_so[:2])
+    [result] = from_runs(scored_so[::2])
+    assert (result["size"], result["k"], len(result["runs"])) == (4, 4, 2)

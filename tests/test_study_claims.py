@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from made_up import PROBLEMS
 from spa_bench.compare.study.claims import DIVERSITY, Claim, Outcome, Part, claims_of, equal, more, no_worse
 from spa_bench.compare.study.designs import STUDIES
 from spa_bench.compare.study.measured import change, difference, measure_points, shared_size
@@ -194,6 +195,18 @@ def test_where_no_answer_is_right_or_wrong_the_quality_is_the_judge_s_and_distin
     assert claim.states == "with the temperature from 0 to 0.5 quality falls, and distinct_k and diversity rise, for all"
     assert claim.parts[0].words.startswith("fall of quality of single 3.99")
     assert claim.parts[1].words.startswith("rise of distinct_k of single 1.99")
+
+
+def test_a_distance_to_the_front_of_an_open_ended_task_is_in_shares_of_the_most_that_can_be():
+    def at(role: str, quality: float, reach: float, x: float) -> Any:
+        flat = {JUDGED_QUALITY: quality, REACH: reach, DIVERSITY: 0.5}
+        tables = {name: np.full((2, PROBLEMS), value) for name, value in flat.items()}
+        return point(role, tables, x=x, open_ended=True)
+
+    claims = claims_of("temperature", [at("single", 8, 2, 0), at("single", 6, 3, 0.5), at("random", 9, 3.5, 0)])
+    [part] = next(claim for claim in claims if "quality and distinct_k" in claim.states).parts
+    # of 10 and of the 4 answers: (0.9, 0.875) from the line between (0.8, 0.5) and (0.6, 0.75)
+    assert part.words.startswith("signed distance 0.312 [")
 
 
 def test_where_nobody_judged_the_quality_no_claim_speaks_of_it():

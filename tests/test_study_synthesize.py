@@ -179,7 +179,11 @@ def test_a_better_student_is_one_by_what_is_judged(*, open_ended: bool, judged: 
 
 def test_a_share_is_over_drafts_and_seeds():
     found = _share([(3, 4), (1, 4)])
-    assert (found.value, found.n) == (0.5, 4)
+    assert (found.value, found.n) == (0.5, 8)
+    unequal = _share([(128, 160), (128, 300)])  # the drafts of a seed end where there are enough pairs
+    assert (unequal.value, unequal.n) == (pytest.approx(256 / 460), 460)
+    alone, again = _share([(30, 100)]), _share([(30, 100)] * 4)
+    assert again.high - again.low == pytest.approx((alone.high - alone.low) / 2, rel=0.1)
     assert _share([]).reason == "nothing was drafted"
 
 

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from doubles import Call, Done
+from made_up import PROBLEMS, estimated_anew, hashed_anew, made_up, open_ended
 from simulated import Result, candidate, one_after_another, set_in
+from spa_bench.compare.gate.checking import check_rows
+from spa_bench.compare.gate.comparing import compare_rows
 from spa_bench.compare.gate.tables import number_text
+from spa_bench.compare.leaderboard import LeaderboardRow
 
 
 def compared(call: Call, *arguments: object) -> tuple[dict[str, Any], Done]:
@@ -121,3 +125,64 @@ def test_compare_of_other_tasks_is_one_line(baseline: Path, tmp_path: Path, call
 )
 def test_small_numbers_have_four_decimals_and_nothing_is_minus_zero(value: float | None, said: str):
     assert number_text(value) == said
+
+
+def of_choices(n: int, seeds: range) -> LeaderboardRow:
+    """A vote and any of n of so many answers to multiple choice, which are right more often the more there are."""
+    result = made_up("s", quality=0.3, spread=0.5, n=n)
+    values = result["runs"][0]["values"]
+    any_right = [float(share > 0) for share in values["pass@1"]]
+    values |= {"pass@1[mc]": values["pass@1"], "any_of_n[chance]": [1 - 0.75**n] * PROBLEMS}
+    values |= {"any_of_n[mc]": any_right, "majority_vote[mc]": any_right}
+    return as_row(result, seeds)
+
+
+def as_row(result: Result, seeds: range) -> LeaderboardRow:
+    [run] = result["runs"]
+    result["runs"] = [{**run, "seed": seed} for seed in seeds]
+    return LeaderboardRow(estimated_anew(hashed_anew(result)), "s")
+
+
+def test_what_all_answers_reach_together_is_not_compared_at_another_n():
+    few, many = of_choices(4, range(5)), of_choices(8, range(5, 7))
+    found = {one.metric: one.decision for one in compare_rows(few, many).metrics}
+    for name in ("majority_vote[mc]", "any_of_n[mc]", "any_of_n[chance]"):
+        assert found[name].difference.value is None
+        assert found[name].difference.reason == "it is of all answers to a problem, and n is 4 and 8"
+    assert found["pass@1[mc]"].difference.value is not None
+    for now, n in ((many, 8), (of_choices(2, range(5, 7)), 2)):
+        [subject] = check_rows([now], [few], "b").subjects
+        [line] = [line for line in subject.lines if line.metric == "majority_vote[mc]"]
+        assert line.outcome == "not compared"
+        assert line.note == f"it is of all answers to a problem, and n is 4 in the baseline and {n} now"
+    again = compare_rows(few, of_choices(4, range(5, 7)))
+    assert {one.metric for one in again.metrics if one.decision.difference.value is not None} >= {"majority_vote[mc]"}
+
+
+def of_classes(n: int, seeds: range) -> LeaderboardRow:
+    """So many answers to each problem without a right one, each in a class of its own."""
+    result = open_ended("s", 5.0, 4.0)
+    run = result["runs"][0]
+    result["n"] = result["size"] = result["k"] = result["spec"]["n"] = n
+    run["values"]["distinct_k[class]"], run["values_at"] = [float(n)] * PROBLEMS, {}
+    return as_row(result, seeds)
+
+
+def test_classes_among_one_answer_are_not_compared_with_those_among_two():
+    one, two = of_classes(1, range(5)), of_classes(2, range(5, 7))
+    found = {line.metric: line.decision.difference for line in compare_rows(one, two).metrics}
+    assert found["distinct_k[class]"].reason == "no number of answers that both have"
+    assert found["quality[judged]"].value is not None
+    [subject] = check_rows([of_classes(1, range(5, 7))], [of_classes(2, range(5))], "b").subjects
+    lines = {line.metric: line for line in subject.lines}
+    assert lines["distinct_k[class]"].outcome == "not compared"
+    assert lines["distinct_k[class]"].note == "no number of answers is known on both sides: n = 2 and n = 1"
+    assert lines["quality[judged]"].outcome == "held"
+
+
+def test_metrics_that_neither_side_has_are_not_mentioned_where_no_n_is_common():
+    two, three = (made_up("s", quality=0.5, spread=0.5, n=n) for n in (2, 3))
+    three["runs"][0]["values_at"] = {}
+    said = {line.metric for line in compare_rows(as_row(two, range(5)), as_row(three, range(5))).metrics}
+    assert "vendi[ngram,q=1]" in said
+    assert "distinct_k[class]" not in said

@@ -268,3 +268,10 @@ def test_a_difference_is_resolved_when_its_interval_excludes_zero():
     assert not resolved(Estimate(value=0.1, low=0.0, high=0.2, n=50))
     assert not resolved(Estimate(value=0.1, low=-0.1, high=0.3, n=50))
     assert not resolved(Estimate(value=0.1, n=1))
+
+
+@pytest.mark.parametrize("most", [0.5, 1.0, 2.0])
+def test_few_problems_that_differ_are_a_rate_whatever_the_bounds(most: float):
+    share = np.r_[np.zeros(29), 1.0]
+    rate, found = estimate(share, rate=True), estimate(most * (2 * share - 1), bounds=(-most, most))
+    assert (found.low, found.high) == pytest.approx((most * (2 * rate.low - 1), most * (2 * rate.high - 1)))

@@ -172,3 +172,23 @@ def test_two_rates_that_differ_by_the_margin_on_few_problems_are_rarely_shown_to
         found = paired_difference(np.repeat([1.0, 0.0], [wins, problems - wins]), np.zeros(problems), rate=True)
         said += equivalent(found, 0.05) * math.comb(problems, wins) * 0.05**wins * 0.95 ** (problems - wins)
     assert said <= 0.03  # by resampled problems alone 0.04 to 0.09
+
+
+@pytest.mark.parametrize("lower", [1 / 3, 2 / 3])
+def test_differences_that_are_alike_but_for_rounding_are_alike(lower: float):
+    alike = paired_test(np.full(5, 2 / 3), np.full(5, 1 / 3), rate=True)
+    better = np.array([2 / 3, lower + 1 / 3, 2 / 3, lower + 1 / 3, 2 / 3])
+    difference, p = paired_test(better, np.array([1 / 3, lower, 1 / 3, lower, 1 / 3]), rate=True)
+    assert p == pytest.approx(alike[1])
+    assert not resolved(difference)
+    assert difference.low == pytest.approx(alike[0].low)
+
+
+@pytest.mark.parametrize("rate", [False, True])
+def test_what_rounding_adds_up_to_is_no_difference(rate: bool):
+    values = np.full(30, 0.1)
+    several = np.array([values] * 3)  # the mean of three times 0.1 is a little more than 0.1
+    difference, p = paired_test(several, values, rate=rate)
+    assert 0 < difference.value < 1e-15
+    assert not resolved(difference)
+    assert p == 1.0

@@ -96,3 +96,14 @@ def test_shapes_that_do_not_fit_are_refused():
         fit(SHARES[::-1], table, tolerance=0.05)
     with pytest.raises(ValueError, match="must be positive"):
         fit(SHARES, table, tolerance=0.0)
+
+
+def test_the_number_behind_a_law_is_that_of_its_problems():
+    law = fit(SHARES, scores(saturating, noise=0.1), tolerance=0.05)
+    assert [one.n for one in (law.plateau, law.shortfall, law.scale, law.recommended)] == [60] * 4
+
+
+def test_one_problem_determines_nothing():
+    law = fit(SHARES, scores(saturating)[:, :, :1], tolerance=0.05)
+    for one in (law.plateau, law.shortfall, law.scale, law.recommended):
+        assert (one.value, one.reason) == (None, "not determined: 1 problem with a value at every share")

@@ -250,8 +250,9 @@ def _paired(
         evidence = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
     if isinstance(evidence, Estimate):
         return evidence
-    if np.ptp(_known(per_problem)) <= ALIKE:  # of a rate, the interval says by itself what was not seen
-        return evidence if rate or evidence.value == 0 else replace(evidence, least=2.0 ** (1 - evidence.n))
+    if np.ptp(_known(per_problem)) <= ALIKE < abs(evidence.value):
+        # of a rate, the interval says by itself what was not seen
+        return evidence if rate else replace(evidence, least=2.0 ** (1 - evidence.n))
     return replace(evidence, to_zero=2.0 ** -int((np.abs(per_problem) > ALIKE).sum()))
 
 
@@ -267,7 +268,7 @@ def _evidence(
     if n == 1:
         return _Evidence(value=value, n=n, problems=None, seeds=seeds, bounds=bounds)
     reasons = () if seeds is not None else (PROBLEMS_ONLY,)
-    if np.ptp(means) > 0:
+    if np.ptp(means) > (0.0 if bounds is None else ALIKE):  # where a scale is known, a smaller spread is rounding
         return _Evidence(
             value=value,
             n=n,

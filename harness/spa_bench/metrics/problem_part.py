@@ -13,7 +13,7 @@ from spa_bench.metrics.student import normal_quantile, t_quantile
 FloatArray = NDArray[np.float64]
 
 OF_DIFFERENCES = (-1.0, 1.0)
-"""The limits of differences between rates."""
+"""The limits of differences between rates, as one object: a metric of one's own may have limits of the same numbers."""
 ALIKE = 1e-9
 """A smaller difference between two values of a problem is rounding."""
 _FEW = 10  # fewer problems that differ from the rest say little when they are resampled
@@ -79,11 +79,12 @@ def bootstrap_reach(
     """
     n, value = len(means), float(means.mean())
     replicates = np.sort(_resampled_means(means, seed, resamples))
-    least, most = (0.0, 0.0) if bounds is None or bounds == OF_DIFFERENCES else bounds
+    of_differences = bounds is OF_DIFFERENCES
+    least, most = (0.0, 0.0) if bounds is None or of_differences else bounds
     # Scores at their limits are worth n problems. Those that vary less than these would are worth more than n.
     width = most - least
     worth = n * (value - least) * (most - value) / float(means.var()) if width else 0.0
-    few = bounds == OF_DIFFERENCES and np.count_nonzero(np.abs(means) > ALIKE) < min(_FEW, n / 2)
+    few = of_differences and np.count_nonzero(np.abs(means) > ALIKE) < min(_FEW, n / 2)
 
     def reach(alpha: float) -> tuple[float, float]:
         if alpha > 1 - 1e-9:

@@ -57,8 +57,9 @@ def fit(shares: Sequence[float], scores: NDArray[np.floating], *, tolerance: flo
 
     Shares are in (0, 1]. Not determined is the plateau where the metric still rises at the largest share (more than 2.5 % of
     the resamples end at the largest scale, and lack more than the tolerance there); the scale there too, and where the
-    shortfall is not resolved from 0; and the recommended share where its interval reaches beyond all of the data. Raises
-    ValueError for another shape, for shares that do not ascend, and unless the tolerance is positive.
+    shortfall is not resolved from 0; and the recommended share where its interval reaches beyond all of the data. Of fewer
+    than two problems nothing is determined. Raises ValueError for another shape, for shares that do not ascend, and unless the
+    tolerance is positive.
     """
     x, table = np.asarray(shares, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if table.ndim != 3 or len(table) != len(x) or (np.diff(x) <= 0).any() or (x <= 0).any():
@@ -71,10 +72,12 @@ def fit(shares: Sequence[float], scores: NDArray[np.floating], *, tolerance: flo
         return _nothing(shares, tolerance, f"{len(x)} shares, and the law needs {FEWEST}")
     if np.isnan(table).all(axis=(1, 2)).any():
         return _nothing(shares, tolerance, "a share has no value")
+    if (problems := _problems(table)) < 2:
+        return _nothing(shares, tolerance, f"{problems} problem{'s' * (problems != 1)} with a value at every share")
     scales = np.geomspace(x[0] / 5, x[-1], _GRID)
     whole = _Fits.of(x, scales, np.nanmean(table, axis=(1, 2))[None])
     again = _Fits.of(x, scales, _resampled(table, seed))
-    return _law(shares, tolerance, whole, again, table.shape[1])
+    return _law(shares, tolerance, whole, again, table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +130,11 @@ class _Fits:
         return np.where(beyond | (found > 1.0), np.inf, found)
 
 
-def _law(shares: Sequence[float], tolerance: float, whole: _Fits, again: _Fits, seeds: int) -> Law:
-    n, one = len(again.plateau), seeds < 2
-    note = "interval over problems only" if one else ""
-    short = _percentiles(whole.shortfall()[0], again.shortfall(), note)
-    plateau, scale = (_percentiles(one[0], many, note) for one, many in _pairs(whole, again))
+def _law(shares: Sequence[float], tolerance: float, whole: _Fits, again: _Fits, table: FloatArray) -> Law:
+    n, problems = len(again.plateau), _problems(table)
+    note = "interval over problems only" if table.shape[1] < 2 else ""
+    short = _percentiles(whole.shortfall()[0], again.shortfall(), problems, note)
+    plateau, scale = (_percentiles(one[0], many, problems, note) for one, many in _pairs(whole, again))
     rising, edge = again.rising(tolerance).mean(), again.edge.mean()
     limit = (1 - _CONFIDENCE) / 2
     if whole.rising(tolerance)[0] or rising > limit:
@@ -146,28 +149,33 @@ def _law(shares: Sequence[float], tolerance: float, whole: _Fits, again: _Fits, 
         plateau=plateau,
         shortfall=short,
         scale=scale,
-        recommended=_recommended(whole.recommended(tolerance)[0], again.recommended(tolerance), note),
+        recommended=_recommended(whole.recommended(tolerance)[0], again.recommended(tolerance), problems, note),
         fitted=tuple(whole.values[0].tolist()),
     )
+
+
+def _problems(table: FloatArray) -> int:
+    """How many problems have a score at every share."""
+    return int((~np.isnan(table)).any(axis=1).all(axis=0).sum())
 
 
 def _pairs(whole: _Fits, again: _Fits) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
     return (whole.plateau, again.plateau), (whole.scale, again.scale)
 
 
-def _recommended(value: float, again: FloatArray, note: str) -> Estimate:
+def _recommended(value: float, again: FloatArray, problems: int, note: str) -> Estimate:
     alpha = (1 - _CONFIDENCE) / 2
     low, high = (float(np.quantile(again, q, method="inverted_cdf")) for q in (alpha, 1 - alpha))
     if math.isinf(value) or math.isinf(high):
         least = "" if math.isinf(low) else f"; at least {low:.3g} of the data"
         return Estimate.missing(f"not determined: the interval reaches beyond all of the data{least}")
-    return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(again), reason=note)
+    return Estimate(value=value, low=min(low, value), high=max(high, value), n=problems, reason=note)
 
 
-def _percentiles(value: float, again: FloatArray, note: str) -> Estimate:
+def _percentiles(value: float, again: FloatArray, problems: int, note: str) -> Estimate:
     alpha = (1 - _CONFIDENCE) / 2
     low, high = (float(v) for v in np.quantile(again, (alpha, 1 - alpha)))
-    return Estimate(value=float(value), low=min(low, float(value)), high=max(high, float(value)), n=len(again), reason=note)
+    return Estimate(value=float(value), low=min(low, float(value)), high=max(high, float(value)), n=problems, reason=note)
 
 
 def _resampled(table: FloatArray, seed: int) -> FloatArray:
@@ -176,8 +184,6 @@ def _resampled(table: FloatArray, seed: int) -> FloatArray:
     by_problem = np.nanmean(table, axis=1)  # (J, P)
     by_problem = by_problem[:, ~np.isnan(by_problem).any(0)]
     count = by_problem.shape[1]
-    if count < 2:
-        return np.repeat(np.nanmean(table, axis=(1, 2))[None], RESAMPLES, axis=0)
     stretch = math.sqrt(count / (count - 1))
     middle = by_problem.mean(1)
     drawn = np.stack([by_problem[:, rng.integers(0, count, count)].mean(1) for _ in range(RESAMPLES)])

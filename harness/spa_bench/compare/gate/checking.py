@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from spa_bench.compare.gate import exact, rules
 from spa_bench.compare.gate.rules import Tolerance
-from spa_bench.compare.gate.sides import Shared, baseline_of, depends_on_n, shared, shared_means
+from spa_bench.compare.gate.sides import Shared, baseline_of, shared, shared_means
 from spa_bench.compare.gate.specs import changes
 from spa_bench.compare.gate.verdict import GateVerdict, Line, Subject, confidence_of
 from spa_bench.compare.leaderboard import build_rows, find_results
@@ -201,19 +201,18 @@ def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | N
     before, now = both.scores(both.before, metric), both.scores(both.after, metric)
     ks = [row.result["k"] for row in (both.before, both.after)]
     if before is None and now is None:
-        if depends_on_n(both.before, metric) and both.size is None:
-            sizes = [f"n = {row.result['size']}" for row in (both.before, both.after)]
-            return Line(
-                metric=metric,
-                outcome="not compared",
-                note=f"no number of answers is known on both sides: {sizes[0]} and {sizes[1]}",
-            )
+        if both.lacks_n(metric):
+            said = "no number of answers is known on both sides: n = {} and n = {}"
+            return Line(metric=metric, outcome="not compared", note=said.format(*both.sizes))
         return None
     if before is None:
         return Line(metric=metric, outcome="not compared", note="the baseline does not have it")
     if metric == "pass@K" and ks[0] != ks[1]:
         note = f"k is {ks[0]} in the baseline and {ks[1]} now"
         return Line(metric=metric, outcome="lost" if ks[1] < ks[0] else "not compared", note=note)
+    if both.at_other_n(metric):
+        said = "it is of all answers to a problem, and n is {} in the baseline and {} now"
+        return Line(metric=metric, outcome="not compared", note=said.format(*both.sizes))
     if now is None:
         reason = both.after.estimate(metric).reason
         return Line(metric=metric, outcome="lost", note=f"the baseline has it, these runs have no value ({reason})")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spa_bench.compare.gate import exact, rules
-from spa_bench.compare.gate.sides import Shared, depends_on_n, pick_two, shared, shared_means
+from spa_bench.compare.gate.sides import Shared, pick_two, shared, shared_means
 from spa_bench.compare.gate.specs import Change, changes
 from spa_bench.compare.gate.tables import (
     Format,
@@ -127,7 +127,7 @@ def _test(both: Shared, metric: str) -> tuple[Estimate, float | None] | None:
     """B minus A and its p; None where neither side has the metric."""
     a, b = both.scores(both.before, metric), both.scores(both.after, metric)
     if a is None and b is None:
-        if depends_on_n(both.before, metric) and both.size is None:
+        if both.lacks_n(metric):
             return Estimate.missing("no number of answers that both have"), None
         return None
     if a is None or b is None:
@@ -135,6 +135,8 @@ def _test(both: Shared, metric: str) -> tuple[Estimate, float | None] | None:
     ks = [row.result["k"] for row in (both.before, both.after)]
     if metric == "pass@K" and ks[0] != ks[1]:
         return Estimate.missing(f"k is {ks[0]} and {ks[1]}"), None
+    if both.at_other_n(metric):
+        return Estimate.missing("it is of all answers to a problem, and n is {} and {}".format(*both.sizes)), None
     return paired_test(b, a, rate=is_rate(metric), seeds=_pairing(both), resamples=RESAMPLES)
 
 

@@ -14,6 +14,7 @@ from spa_bench.compare.leaderboard import build_rows, find_results
 from spa_bench.compare.leaderboard.rows import LeaderboardRow, common_size
 from spa_bench.errors import UsageError
 from spa_bench.metrics.intervals import nan_means
+from spa_bench.metrics.suite import depends_on_n, is_of_all
 from spa_bench.runs.folder import RESULTS, check_place, from_elsewhere
 from spa_bench.runs.partial import is_partial, whole_name
 from spa_bench.tasks.shuffled import same_problems
@@ -127,22 +128,30 @@ class Shared:
             return ""
         return f"compared on the {len(self.problems)} problems that both have; {before} {counts[0]} and {after} {counts[1]}"
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The number of answers to a problem of each side, of the fewest where it differs."""
+        return int(self.before.result["size"]), int(self.after.result["size"])
+
+    def lacks_n(self, metric: str) -> bool:
+        """Whether a metric that a side has depends on n, and no n is known on both sides."""
+        there = any(metric in row.result["runs"][0]["values"] for row in (self.before, self.after))
+        return there and depends_on_n(metric) and self.size is None
+
+    def at_other_n(self, metric: str) -> bool:
+        """Whether a metric is of all answers to a problem together, which are not as many on both sides."""
+        return is_of_all(metric) and self.sizes[0] != self.sizes[1]
+
     def scores(self, row: LeaderboardRow, metric: str) -> NDArray[np.float64] | None:
         """Scores (S, P) of one side on the shared problems; None where the metric or a common n is missing."""
         values = row.result["runs"][0]["values"]
         if metric not in values:
             return None
-        if depends_on_n(row, metric) and self.size is None:
+        if depends_on_n(metric) and self.size is None:
             return None
         place = {problem: i for i, problem in enumerate(row.result["problems"])}
         scores = row.scores(metric, self.size)[:, [place[p] for p in self.problems]]
         return None if np.isnan(scores).all() else scores
-
-
-def depends_on_n(row: LeaderboardRow, metric: str) -> bool:
-    """Whether the meaning of `metric` depends on the number of samples."""
-    at: dict[str, Any] = next(iter(row.result["runs"][0]["values_at"].values()), {})
-    return metric in at or metric.startswith(("vendi[", "effective_diversity["))
 
 
 def shared(before: LeaderboardRow, after: LeaderboardRow) -> Shared:

@@ -117,10 +117,10 @@ def _from_group(group: Sequence[RunFolder], facts: Mapping[str, LogFacts]) -> Re
             sampler = one.spec["sampler"]["name"]
             raise StoreError(f"seed {one.spec['seed']} of {sampler} is there twice: {one.path} and {other.path}")
     contents = [_metrics(run, facts.get(run.hash)) for run in group]
+    _check_sizes(group, contents)
     first, spec = contents[0], {k: v for k, v in group[0].spec.items() if k != "seed"}
     every = [name for name in first["values"] if all(name in c["values"] for c in contents)]
-    size = min(c["size"] for c in contents)
-    by_name = estimates({name: [c["values"][name] for c in contents] for name in every}, size=size)
+    by_name = estimates({name: [c["values"][name] for c in contents] for name in every}, size=first["size"])
     return {
         "schema_version": SCHEMA,
         "measured_by": "",
@@ -133,11 +133,22 @@ def _from_group(group: Sequence[RunFolder], facts: Mapping[str, LogFacts]) -> Re
         "k": first["k"],
         "members": first["members"],
         "design": design(spec),  # of merged members an earlier revision said that their draws are chosen together
-        "size": size,
+        "size": first["size"],
         "problems": first["problems"],
         "runs": [_of_run(run, content) for run, content in zip(group, contents, strict=True)],
         "metrics": {name: as_stored(e) for name, e in by_name.items() if name not in ALIASES} | _own(contents),
     }
+
+
+def _check_sizes(group: Sequence[RunFolder], contents: Sequence[Mapping[str, Any]]) -> None:
+    """Raise StoreError unless all seeds are measured at one number of answers, as pass@K and all that depends on n are."""
+    for (one, mine), (other, theirs) in pairwise(zip(group, contents, strict=True)):
+        if mine["size"] != theirs["size"]:
+            raise StoreError(
+                f"{one.path} and {other.path} are seeds of one {one.spec['sampler']['name']} and measured at other numbers of "
+                f"answers: {mine['size']} and {theirs['size']}, the fewest to a problem; give one of them, or score as many in "
+                "each seed"
+            )
 
 
 def _own(contents: Sequence[dict[str, Any]]) -> dict[str, Any]:

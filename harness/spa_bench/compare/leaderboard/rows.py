@@ -16,6 +16,7 @@ from spa_bench.compare.leaderboard.ranges import is_open, runs_code
 from spa_bench.compare.leaderboard.results import Result
 from spa_bench.compare.leaderboard.schema import KEPT_AT_SIZES, OPEN_KEPT_AT_SIZES, as_estimate, as_stored
 from spa_bench.metrics.missing import with_nan, with_none
+from spa_bench.metrics.rarefaction import has_size
 from spa_bench.metrics.suite import ALIASES, depends_on_n, estimates, is_of_all, known
 from spa_bench.mini.embedded import pairs_name
 from spa_bench.runs.folder import flat, group_hash
@@ -165,7 +166,10 @@ class LeaderboardRow:
 
     def sizes(self) -> set[int]:
         """The numbers of samples at which metrics that depend on n are known."""
-        return {self.result["size"], *map(int, self.result["runs"][0]["values_at"])}
+        n, members = self.result["n"], self.result["members"]
+        kept = {self.result["size"], *map(int, self.result["runs"][0]["values_at"])}
+        designed = n is not None and members > 1 and n % members == 0  # K members give some numbers of draws alone
+        return {size for size in kept if has_size(n, members, size)} if designed else kept
 
     def to_json(self) -> dict[str, Any]:
         """The row that every `--json` prints. Metrics that depend on n are at the n of the row's table; `at_n` says it."""

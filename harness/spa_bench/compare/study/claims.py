@@ -18,6 +18,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spa_bench.compare.leaderboard import number
 from spa_bench.compare.leaderboard.compare import MARGIN
@@ -26,7 +27,7 @@ from spa_bench.compare.study.measured import MeasuredPoint, Test, by_series, cha
 from spa_bench.metrics.intervals import equivalent
 from spa_bench.metrics.multiple import Decision, resolve
 from spa_bench.metrics.quality_diversity import frontier
-from spa_bench.metrics.suite import is_rate
+from spa_bench.metrics.suite import is_rate, value_bounds
 from spa_bench.types import Estimate
 
 DIVERSITY = "diversity_score[exact]"
@@ -223,7 +224,7 @@ def _outside(drawn: _Front, some: Sequence[MeasuredPoint], metric: str) -> Itera
     sweep, quality = drawn.sweep, drawn.judged.quality
     if not quality or len(sweep) < 2 or not some or len(sweep[0].row.result["problems"]) < 2:
         return
-    scores = {m.label: (m.scores(quality), m.scores(metric)) for m in (*sweep, *some)}
+    scores = {m.label: (_of_most(m, quality), _of_most(m, metric)) for m in (*sweep, *some)}
     if any(np.isnan(table).all() for pair in scores.values() for table in pair):
         return
     front = frontier(scores, sweep=[m.label for m in sweep])
@@ -232,6 +233,13 @@ def _outside(drawn: _Front, some: Sequence[MeasuredPoint], metric: str) -> Itera
         states = f"{m.label} lies beyond the front of {drawn.judged.called} and {called} that {drawn.whose}"
         part = Part(f"signed distance {number(front.distance[m.label])}", sign(front.distance[m.label]))
         yield Claim(states, (part,), papers=False)
+
+
+def _of_most(m: MeasuredPoint, metric: str) -> NDArray[np.float64]:
+    """The scores of a metric as shares of the most that it can be, because a distance adds up quality and diversity."""
+    bounds = value_bounds(metric, m.row.result["size"])
+    assert bounds is not None
+    return m.scores(metric) / bounds[1]
 
 
 def sign(distance: Estimate) -> Outcome:

@@ -55,12 +55,13 @@ def _measures(of: Sequence[PairsOfSeed]) -> dict[str, Estimate]:
 
 
 def _share(counts: Sequence[tuple[int, int]]) -> Estimate:
-    """A share of drafts, over drafts and seeds."""
+    """A share of the drafts of all seeds together, with its interval over drafts and seeds: no two seeds share a draft."""
     if not counts:
         return Estimate.missing("nothing was drafted")
-    table = np.full((len(counts), max(most for _, most in counts)), np.nan)
-    for row, (kept, most) in zip(table, counts, strict=True):
-        row[:most] = np.arange(most) < kept
+    ends = np.cumsum([0, *(most for _, most in counts)])
+    table = np.full((len(counts), ends[-1]), np.nan)
+    for row, start, (kept, most) in zip(table, ends[:-1], counts, strict=True):
+        row[start : start + most] = np.arange(most) < kept
     return estimate(table, rate=True)
 
 
