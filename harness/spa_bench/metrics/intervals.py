@@ -241,13 +241,13 @@ def _paired(
     if len(first) == len(second) and seeds == "paired":
         table = first - second
         per_problem = _problem_means(table)
-        evidence = _evidence(table, seed_part.one_side(_seed_means(table)), bounds, seed, resamples)
+        evidence = _evidence(table, seed_part.one_side(_seed_means(table)), bounds, seed, resamples, differences=rate)
     else:
         per_problem = _problem_means(first) - _problem_means(second)
         shared = ~np.isnan(per_problem)
         part = seed_part.alike if seeds == "alike" else seed_part.apart
         over_seeds = part(_seed_means(first[:, shared]), _seed_means(second[:, shared]))
-        evidence = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples)
+        evidence = _evidence(per_problem[None, :], over_seeds, bounds, seed, resamples, differences=rate)
     if isinstance(evidence, Estimate):
         return evidence
     if np.ptp(_known(per_problem)) <= ALIKE < abs(evidence.value):
@@ -257,9 +257,18 @@ def _paired(
 
 
 def _evidence(
-    table: FloatArray, seeds: SeedPart | None, bounds: tuple[float, float] | None, seed: int, resamples: int
+    table: FloatArray,
+    seeds: SeedPart | None,
+    bounds: tuple[float, float] | None,
+    seed: int,
+    resamples: int,
+    *,
+    differences: bool = False,
 ) -> _Evidence | Estimate:
-    """The mean of the scores with the reach of its interval, from the seeds' part (None: unknown) and the scores' bounds."""
+    """The mean of the scores with the reach of its interval, from the seeds' part (None: unknown) and the scores' bounds.
+
+    `differences`: the scores are differences between rates.
+    """
     means = _known(_problem_means(table))
     n = len(means)
     if n == 0:
@@ -272,7 +281,7 @@ def _evidence(
         return _Evidence(
             value=value,
             n=n,
-            problems=bootstrap_reach(means, bounds, seed, resamples),
+            problems=bootstrap_reach(means, bounds, seed, resamples, differences=differences),
             seeds=seeds,
             bounds=bounds,
             reasons=reasons,

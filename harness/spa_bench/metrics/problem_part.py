@@ -13,7 +13,7 @@ from spa_bench.metrics.student import normal_quantile, t_quantile
 FloatArray = NDArray[np.float64]
 
 OF_DIFFERENCES = (-1.0, 1.0)
-"""The limits of differences between rates, as one object: a metric of one's own may have limits of the same numbers."""
+"""The limits of differences between rates."""
 ALIKE = 1e-9
 """A smaller difference between two values of a problem is rounding."""
 _FEW = 10  # fewer problems that differ from the rest say little when they are resampled
@@ -71,20 +71,19 @@ def unseen_reach(value: float, n: int, bounds: tuple[float, float]) -> Callable[
 
 
 def bootstrap_reach(
-    means: FloatArray, bounds: tuple[float, float] | None, seed: int, resamples: int
+    means: FloatArray, bounds: tuple[float, float] | None, seed: int, resamples: int, *, differences: bool = False
 ) -> Callable[[float], tuple[float, float]]:
     """Reach of the stretched percentile interval of the mean over problems; of a rate, at least Wilson's.
 
-    Of differences between rates that are 0 on all but a few problems, it is at least that of the rates of gains and of losses.
+    Of `differences` between rates that are 0 on all but a few problems, at least that of the rates of gains and of losses.
     """
     n, value = len(means), float(means.mean())
     replicates = np.sort(_resampled_means(means, seed, resamples))
-    of_differences = bounds is OF_DIFFERENCES
-    least, most = (0.0, 0.0) if bounds is None or of_differences else bounds
+    least, most = (0.0, 0.0) if bounds is None or differences else bounds
     # Scores at their limits are worth n problems. Those that vary less than these would are worth more than n.
     width = most - least
     worth = n * (value - least) * (most - value) / float(means.var()) if width else 0.0
-    few = of_differences and np.count_nonzero(np.abs(means) > ALIKE) < min(_FEW, n / 2)
+    few = differences and np.count_nonzero(np.abs(means) > ALIKE) < min(_FEW, n / 2)
 
     def reach(alpha: float) -> tuple[float, float]:
         if alpha > 1 - 1e-9:
