@@ -248,6 +248,11 @@ def test_what_cannot_run_here_is_left_out_with_its_reason(call: Call, tmp_path: 
     done = call("study", "samplers", *words, "--out", tmp_path / "runs", "--write", tmp_path / "page")
     assert done.code == 0, done.err
     assert "left out: verbalized: model 'embedded' has no chat template" in done.err
+    page = (tmp_path / "page" / "samplers--mini-code--embedded.md").read_bytes()
+    again = call("study", "samplers", *words, "--out", tmp_path / "runs", "--write", tmp_path / "again", "--table-only")
+    assert again.code == 0, again.err
+    assert "left out, without a finished run: verbalized" in again.err  # whether it can run is not known without the model
+    assert (tmp_path / "again" / "samplers--mini-code--embedded.md").read_bytes() == page
 
 
 @pytest.mark.parametrize("more", [(), ("--table-only",)])

@@ -237,11 +237,12 @@ def dial_plane(axes: Axes, points: Sequence[MeasuredPoint], judged: Judged) -> N
         )  # a front of one point is a dot
     dials = [m for m in points if m.point.x is not None]
     plane(axes, dials, judged, sweep=True)
-    for series in by_series(dials).values():
+    for number, series in enumerate(by_series(dials).values()):
+        aside = (4, 4 - 14 * (number % 2))  # dials that end in one place have their names above and below it
         for m in (series[0], series[-1]) if len(series) > 1 else series:
             spread, quality = m.estimate(across).value, m.estimate(up).value
             if spread is not None and quality is not None:
-                axes.annotate(f"λ = {m.point.x:g}", (spread, quality), xytext=(4, 4), textcoords="offset points", fontsize=7)
+                axes.annotate(f"λ = {m.point.x:g}", (spread, quality), xytext=aside, textcoords="offset points", fontsize=7)
 
 
 def _reach(estimates: Sequence[Estimate]) -> list[list[float]]:

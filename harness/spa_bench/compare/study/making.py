@@ -76,7 +76,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     checked = _checked(chosen, a)
     if chosen.free and a.samplers is None:
         checked = _with_specs(checked, console)
-    made = _finished(checked, a) if a.table_only else _made(chosen, checked, a, console)
+    made = _finished(chosen, checked, a, console) if a.table_only else _made(chosen, checked, a, console)
     measured = measure_points(chosen, made.points, made.runs)
     report = Report(
         study=chosen,
@@ -143,13 +143,20 @@ def _with_specs(checked: _Checked, console: Reporter) -> _Checked:
     return replace(checked, wishes=replace(checked.wishes, cards=cards), points=points)
 
 
-def _finished(checked: _Checked, a: StudyOptions) -> _Made:
-    """The runs that are finished, with which a table is made."""
-    card = checked.task_card
+def _finished(chosen: Study, checked: _Checked, a: StudyOptions, console: Reporter) -> _Made:
+    """The runs that are finished, with which a table is made.
+
+    Which of all samplers can run is not known without the model, so that those without a run are left out.
+    """
+    card, points = checked.task_card, checked.points
     expected = {"task.name": card.name, "model.name": model_for(card, a.model), "limit": a.limit, "grading": a.rules}
     expected |= {"task.shuffle": card.shuffle, "task.stratify": card.stratify or None}
-    there = runs_there(checked.points, list(a.seeds), checked.out, expected)
-    return _Made(options=a, points=checked.points, task_card=card, runs=there, pairs=[])
+    there = runs_there(points, list(a.seeds), checked.out, expected)
+    if chosen.free and a.samplers is None and (left := [one.series for i, one in enumerate(points) if i not in there]):
+        console.note(f"left out, without a finished run: {', '.join(left)}")
+        points = [one for i, one in enumerate(points) if i in there]
+        there = dict(enumerate(there.values()))
+    return _Made(options=a, points=points, task_card=card, runs=there, pairs=[])
 
 
 def _made(chosen: Study, checked: _Checked, a: StudyOptions, console: Reporter) -> _Made:
