@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def import_samples(
         note(line)
     counts = Counter(record.problem for record in read.records)
     n = min(counts.values()) if len(set(counts.values())) == 1 else None
-    sampler = _sampler_of(label, read.hash if seed is None else "", task, list(counts), cut=cut)
+    sampler = _sampler_of(label, read.hash if seed is None else "", task, counts, cut=cut)
     said = described(task, card) if card else task.describe()
     spec = RunSpec(
         sampler=sampler,
@@ -147,12 +147,12 @@ def import_samples(
     return folder
 
 
-def _sampler_of(label: str, samples: str, task: TextsTask, answered: Sequence[str], *, cut: bool) -> dict[str, object]:
+def _sampler_of(label: str, samples: str, task: TextsTask, answered: Collection[str], *, cut: bool) -> dict[str, object]:
     """What a spec says of answers from elsewhere; `samples` is their hash, and empty where they are one seed of several."""
     which = {"samples_hash": samples} if samples else {}
     sampler: dict[str, object] = {"name": label, "kind": ELSEWHERE, "members": 1, **which, "cut": cut}
     if len(answered) < len(task.problems):
-        there = [p.id for p in task.problems if p.id in set(answered)]
+        there = [p.id for p in task.problems if p.id in answered]
         sampler |= {"name": partial_name(label, len(there), len(task.problems)), PARTIAL: partial_entry(there)}
     return sampler
 

@@ -74,7 +74,7 @@ def study(name: str, a: StudyOptions, console: Reporter) -> Report:
     if name != "synthesize" and (a.mixed or a.pairs_only):
         raise UsageError(f"{'--mixed' if a.mixed else '--pairs-only'} is of the study synthesize; {name} makes no pairs")
     checked = _checked(chosen, a)
-    if chosen.free and a.samplers is None:
+    if _takes_all(chosen, a):
         checked = _with_specs(checked, console)
     made = _finished(chosen, checked, a, console) if a.table_only else _made(chosen, checked, a, console)
     measured = measure_points(chosen, made.points, made.runs)
@@ -129,6 +129,11 @@ def _checked(chosen: Study, a: StudyOptions) -> _Checked:
     return _Checked(out=out, settings=settings, engine=engine, wishes=wishes, points=points, task_card=task_card)
 
 
+def _takes_all(chosen: Study, a: StudyOptions) -> bool:
+    """Whether every sampler that can run takes part, so that those that cannot are left out in a line."""
+    return chosen.free and a.samplers is None
+
+
 def _with_specs(checked: _Checked, console: Reporter) -> _Checked:
     """`checked` without the samplers that have no spec, for their cards name what is not there: a line for each."""
     left = []
@@ -152,7 +157,7 @@ def _finished(chosen: Study, checked: _Checked, a: StudyOptions, console: Report
     expected = {"task.name": card.name, "model.name": model_for(card, a.model), "limit": a.limit, "grading": a.rules}
     expected |= {"task.shuffle": card.shuffle, "task.stratify": card.stratify or None}
     there = runs_there(points, list(a.seeds), checked.out, expected)
-    if chosen.free and a.samplers is None and (left := [one.series for i, one in enumerate(points) if i not in there]):
+    if _takes_all(chosen, a) and (left := [one.series for i, one in enumerate(points) if i not in there]):
         console.note(f"left out, without a finished run: {', '.join(left)}")
         points = [one for i, one in enumerate(points) if i in there]
         there = dict(enumerate(there.values()))
@@ -179,7 +184,7 @@ def _made(chosen: Study, checked: _Checked, a: StudyOptions, console: Reporter) 
         return _Made(options=a, points=points, task_card=card, runs=there, pairs=[])
     with closing(load_model_for(card, a.model, a.loading, engine, spent_before(earlier))) as model:
         card, task = task_for(card, task, model)
-        if chosen.free and a.samplers is None:
+        if _takes_all(chosen, a):
             jobs, points = _able(jobs, points, task, model, console)
         setup = StudySetup(
             task=task,
