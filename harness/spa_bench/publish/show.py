@@ -23,7 +23,7 @@ from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.base import Options, Task
 from spa_bench.types import Choices, Grade, Key, Record, Verdict
 
-_REASONS = 3  # reasons of a kind that the line which ends a run names; metrics.json has all
+_REASONS = 3  # reasons of a kind that the line which ends a run names; the file that it names has all
 _MARKS = {  # a grade's mark -> its meaning, in the line that ends a run
     "one process": "judged in one process with the tests, which a program could cheat",
     "no text": "without a text",
@@ -102,7 +102,7 @@ def ending(folder: RunFolder) -> str:
     odd += [f"{unable} with a choice but no room to continue writing"] if unable > 0 else []
     odd += _reasons("without an answer", ": ", content["failures"])
     odd += _reasons("with an answer", ", but ", content.get("notes", {}))
-    odd += [f"{count} refused: {why}" for why, count in _refusals(folder, content)]
+    odd += _reasons("refused", ": ", _refusals(folder, content), file="grades.jsonl")
     odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]
     if compared := folder.read_json(SANITISERS):
@@ -117,20 +117,20 @@ def nothing_judged(folder: RunFolder) -> bool:
     return set(folder.metrics()["verdicts"]) == {Verdict.REFUSED}
 
 
-def _reasons(what: str, link: str, counts: Mapping[str, int]) -> list[str]:
+def _reasons(what: str, link: str, counts: Mapping[str, int], file: str = "metrics.json") -> list[str]:
     """The most frequent reasons, each with its number of answers, and how many answers have others, where these are several."""
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     rest = [count for _, count in ordered[_REASONS:]]
-    more = [f"{sum(rest)} {what} for {len(rest)} more reasons (metrics.json)"] if len(rest) > 1 else []
+    more = [f"{sum(rest)} {what} for {len(rest)} more reasons ({file})"] if len(rest) > 1 else []
     return [f"{count} {what}{link}{why}" for why, count in ordered[: _REASONS if more else None]] + more
 
 
-def _refusals(folder: RunFolder, content: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """(reason, answers) of the answers that are there and were refused without a mark, the most frequent reasons."""
+def _refusals(folder: RunFolder, content: Mapping[str, Any]) -> Counter[str]:
+    """The answers by reason that are there and were refused without a mark."""
     if content["verdicts"].get(Verdict.REFUSED, 0) <= sum(content["failures"].values()):
-        return []
+        return Counter()
     refused = (g for g in folder.grade_log.each() if g.verdict is Verdict.REFUSED and not g.mark)
-    return Counter(g.message for g in refused if g.message not in content["failures"]).most_common(_REASONS)
+    return Counter(g.message for g in refused if g.message not in content["failures"])
 
 
 def _sanitisers(content: Mapping[str, Any]) -> str:
