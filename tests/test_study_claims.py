@@ -179,6 +179,23 @@ REACH, JUDGED_QUALITY = "distinct_k[class]", "quality[judged]"
 STUDIES_OF_CLAIMS = ("main", "temperature", "members", "data-fraction", "merge")
 
 
+def test_a_sampler_whose_temperatures_span_less_than_the_others_says_its_ends():
+    def sweep(role: str, *temperatures: float) -> list[Any]:
+        return [point(role, {metric: rates(0.5) for metric in ("pass@1", "pass@K", DIVERSITY)}, x=x) for x in temperatures]
+
+    papers, whole, *_ = claims_of("temperature", [*sweep("single", 0.1, 0.5), *sweep("random", 0, 0.5, 1)])
+    assert papers.states.startswith("with the temperature from 0 to 0.5 pass@1 falls")
+    assert _rises(papers) == ["single from 0.1 to 0.5", "spa-random"]
+    assert whole.states.startswith("with the temperature from 0 to 1 pass@1 falls")
+    assert _rises(whole) == ["single from 0.1 to 0.5", "spa-random"]
+
+
+def _rises(claim: Claim) -> list[str]:
+    """Of whom and over which temperatures a claim says that the diversity score rises."""
+    start = "rise of diversity score of "
+    return [part.words.removeprefix(start).rsplit(" 0.000", 1)[0] for part in claim.parts if part.words.startswith(start)]
+
+
 def open_sweep(*, judged: bool) -> list[Any]:
     """Points of an open-ended task: with the temperature the judged quality falls by 4 and distinct_k rises by 2."""
     points = []

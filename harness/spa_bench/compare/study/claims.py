@@ -183,15 +183,21 @@ def _spread(judged: Judged) -> tuple[str, str]:
 
 
 def _trend(curves: Mapping[str, Sequence[MeasuredPoint]], judged: Judged, *, papers: bool) -> Claim:
-    usable = {name: series for name, series in curves.items() if len(series) > 1}
-    ends = sorted({(series[0].point.x or 0.0, series[-1].point.x or 0.0) for series in usable.values()})
-    span = f" from {ends[0][0]:g} to {ends[-1][1]:g}" if ends else ""
+    several = {name: series for name, series in curves.items() if len(series) > 1}
+    spans = {name: (series[0].point.x or 0.0, series[-1].point.x or 0.0) for name, series in several.items()}
+    whole = (min(low for low, _ in spans.values()), max(high for _, high in spans.values())) if spans else (0.0, 0.0)
+    usable = {name if spans[name] == whole else name + _words_of(spans[name]): series for name, series in several.items()}
+    span = _words_of(whole) if spans else ""
     parts = _falls(usable, judged)
     for metric, called in ((judged.reach, judged.reach_called), (DIVERSITY, "diversity score")):
         tests = {f"rise of {called} of {name}": change(series, metric) for name, series in usable.items()}
         parts += more(tests, MARGIN if is_rate(metric) else None)
     falls = f"{judged.called} falls, and " if judged.quality else ""
     return Claim(f"with the temperature{span} {falls}{judged.reach_called} and diversity rise, for all", parts, papers)
+
+
+def _words_of(span: tuple[float, float]) -> str:
+    return f" from {span[0]:g} to {span[1]:g}"
 
 
 def _falls(curves: Mapping[str, Sequence[MeasuredPoint]], judged: Judged) -> tuple[Part, ...]:
