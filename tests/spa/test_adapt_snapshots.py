@@ -1,17 +1,19 @@
 """Adapters after given steps, and trainings that were stopped: the same bytes wherever that was."""
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from doubles import ignore
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
-from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.stacked_lora import Adapter, initial_down
 from spa_bench.spa import adapt, checkpoint
 from spa_bench.spa.adapt import adapters_at, train_adapters
@@ -158,6 +160,15 @@ def test_nothing_is_taken_from_another_training(tiny_model: HFModel, tmp_path: P
         "steps": [0, 2, 3],
     }[other]
     list(adapters_at(tiny_model, **changed, progress=ignore, keep=keep))
+    assert_equal(snapshots(tiny_model, keep), snapshots(tiny_model))
+
+
+def test_nothing_is_taken_from_a_training_over_another_model(tiny_model: HFModel, tiny_folder: Path, tmp_path: Path):
+    folder, keep = tmp_path / "other", tmp_path / "state.safetensors"
+    shutil.copytree(tiny_folder, folder)
+    weights = load_file(str(folder / "model.safetensors"))
+    save_file({name: 2 * w for name, w in weights.items()}, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    snapshots(HFModel(str(folder), HFOptions(device="cpu", threads=1), name="tiny"), keep)
     assert_equal(snapshots(tiny_model, keep), snapshots(tiny_model))
 
 
