@@ -199,6 +199,8 @@ def test_clearing_removes_what_a_training_left_and_nothing_else(tiny_model: HFMo
     (tmp_path / "state.safetensors.txt").write_text("mine")
     snapshots(tiny_model, keep, card=replace(CARD, together=1))
     assert len(list(tmp_path.iterdir())) == 1 + 1 + 3 * 4
+    for half in ("state.new", "state.safetensors.0-1.new"):  # of processes that were killed while they wrote
+        (tmp_path / half).write_text("half")
     checkpoint.clear(keep)
     assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors.txt"]
     checkpoint.clear(keep)
