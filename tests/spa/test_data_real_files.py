@@ -299,7 +299,7 @@ def test_no_call_is_lost_in_silence():
     for none in ("", "[]", "null", "None"):
         assert recognise({"messages": [Q, {**A, "tool_calls": none}]}, "here") == ASKED
     with pytest.raises(
-        DataError, match=r"turn 2 of 'messages': calls must be objects or JSON of them; got the text 'add\(1\)'"
+        DataError, match=r"turn 2 of 'messages': its calls are the text 'add\(1\)'; write them as objects or JSON"
     ):
         recognise({"messages": [Q, {**A, "tool_calls": "add(1)"}]}, "here")
 

@@ -156,7 +156,9 @@ def test_a_row_that_the_library_cannot_decode_is_one_line(monkeypatch: pytest.Mo
         raise ImportError("To support decoding images, please install 'Pillow'.")
 
     monkeypatch.setattr(datasets, "load_dataset", rows)
-    with pytest.raises(DataError, match=r"^cannot read the rows of 'hub:a/b': To support decoding images, .*'Pillow'\.$"):
+    with pytest.raises(
+        DataError, match=r"^cannot read the rows of 'hub:a/b': To support decoding images, .*'Pillow'\.; download"
+    ):
         load_examples("hub:a/b")
 
 

@@ -42,4 +42,6 @@ def hub_rows(source: str) -> list[Located]:
     try:  # pictures, sound and films are decoded on the way, by packages that may be missing
         return [(f"{source}, row {i}", row) for i, row in enumerate(dataset, 1)]
     except (ImportError, OSError, ValueError, RuntimeError, OverflowError) as error:
-        raise DataError(f"cannot read the rows of {source!r}: {one_line(error, 300)}") from error
+        raise DataError(
+            f"cannot read the rows of {source!r}: {one_line(error, 300)}; download it and give a file of its text alone"
+        ) from error

@@ -279,7 +279,9 @@ def _listed(calls: object, place: str) -> Sequence[object]:
         try:
             calls = _pruned(json.loads(calls)) if calls.strip() not in {"", "None"} else None
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: calls must be objects or JSON of them; got the text {one_line(calls, 60)!r}") from error
+            raise DataError(
+                f"{place}: its calls are the text {one_line(calls, 60)!r}; write them as objects or JSON"
+            ) from error
     return calls if is_list(calls) else [calls] if calls else []
 
 
