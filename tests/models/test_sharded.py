@@ -30,6 +30,7 @@ from spa_bench.models.base import BeamModel, ChatModel, Model, PairEncoder, Stag
 from spa_bench.models.beams import BeamSearch
 from spa_bench.models.hf import scorer
 from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.stacked_lora import trained_over
 from spa_bench.models.sharded import ShardedModel, request_shards
 from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.divergence import measure_divergence
@@ -229,6 +230,14 @@ def test_errors_name_the_pair_and_the_member_that_one_process_names(two: Sharded
         Stages(CARD, replace(DATA, examples=long), two, seed=0, cache=tmp_path, console=Lines()).attribute()
     with pytest.raises(DataError, match=r"^part 2 is empty: nothing to train adapter 2 on$"):
         train_members(two, [PAIRS, PAIRS, []], CARD.lora, [1, 2, 3], tmp_path, progress=lambda done, total: None)
+
+
+def test_an_adapter_that_a_worker_trains_over_a_quantised_base_names_its_weights(
+    two: ShardedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(HFModel, "training_numerics", lambda _: {"weights": "4bit nf4"})
+    train_members(two, [PAIRS[:2]], CARD.lora, [1], tmp_path, progress=lambda done, total: None)
+    assert trained_over(tmp_path / "member-0") == "4bit nf4"
 
 
 def test_the_weights_are_not_in_the_driver(two: ShardedModel):

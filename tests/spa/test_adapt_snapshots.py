@@ -1,17 +1,19 @@
 """Adapters after given steps, and trainings that were stopped: the same bytes wherever that was."""
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from doubles import ignore
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError
-from spa_bench.models.hf.model import HFModel
+from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.stacked_lora import Adapter, initial_down
 from spa_bench.spa import adapt, checkpoint
 from spa_bench.spa.adapt import adapters_at, train_adapters
@@ -161,6 +163,15 @@ def test_nothing_is_taken_from_another_training(tiny_model: HFModel, tmp_path: P
     assert_equal(snapshots(tiny_model, keep), snapshots(tiny_model))
 
 
+def test_nothing_is_taken_from_a_training_over_another_model(tiny_model: HFModel, tiny_folder: Path, tmp_path: Path):
+    folder, keep = tmp_path / "other", tmp_path / "state.safetensors"
+    shutil.copytree(tiny_folder, folder)
+    weights = load_file(str(folder / "model.safetensors"))
+    save_file({name: 2 * w for name, w in weights.items()}, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    snapshots(HFModel(str(folder), HFOptions(device="cpu", threads=1), name="tiny"), keep)
+    assert_equal(snapshots(tiny_model, keep), snapshots(tiny_model))
+
+
 def test_a_group_that_was_halved_goes_on_halved(
     tiny_model: HFModel, tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
 ):
@@ -188,6 +199,8 @@ def test_clearing_removes_what_a_training_left_and_nothing_else(tiny_model: HFMo
     (tmp_path / "state.safetensors.txt").write_text("mine")
     snapshots(tiny_model, keep, card=replace(CARD, together=1))
     assert len(list(tmp_path.iterdir())) == 1 + 1 + 3 * 4
+    for half in ("state.new", "state.safetensors.0-1.new"):  # of processes that were killed while they wrote
+        (tmp_path / half).write_text("half")
     checkpoint.clear(keep)
     assert [p.name for p in tmp_path.iterdir()] == ["state.safetensors.txt"]
     checkpoint.clear(keep)

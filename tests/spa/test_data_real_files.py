@@ -20,6 +20,7 @@ from spa_bench.spa.data.turns import Unusable
 from spa_bench.types import Example
 
 Q = {"role": "user", "content": "Q"}
+S = {"role": "system", "content": "S"}
 A = {"role": "assistant", "content": "A"}
 BAD = {"role": "assistant", "content": "BAD"}
 ASKED = Instruction((("user", "Q"),), "A")
@@ -64,6 +65,12 @@ def test_a_system_text_comes_before_the_history():
     row = {"instruction": "Q", "input": "I", "output": "A", "system": "S", "history": [["Q1", "A1"]]}
     turns = (("system", "S"), ("user", "Q1"), ("assistant", "A1"), ("user", "Q"))
     assert recognise(row, "here") == Instruction(turns, "A", "I")
+
+
+def test_calls_and_results_in_a_history_are_the_assistants_and_the_users():
+    row = {"instruction": "Q", "output": "A", "history": said("human Q1", f"function_call {CALL}", "observation 2", "gpt A1")}
+    turns = (("user", "Q1"), ("assistant", CALL), ("user", "2"), ("assistant", "A1"), ("user", "Q"))
+    assert recognise(row, "here") == Instruction(turns, "A")
 
 
 def test_a_broken_history_is_named():
@@ -148,6 +155,8 @@ def test_a_file_of_bad_answers_alone_is_refused():
         ({"input": {"messages": [Q]}, "preferred_output": [A], "non_preferred_output": [BAD]}, ASKED),  # OpenAI
         ({"chosen": "\n\nHuman: Q1\n\nAssistant: A1\n\nHuman: Q\n\nAssistant: A", "rejected": "BAD"}, TALKED),  # HH-RLHF
         ({"prompt": "Q", "completion": "A", "chosen": None, "rejected": None}, Example("Q", "A")),
+        ({"instruction": "Q", "input": "I", "chosen": [A], "rejected": [BAD]}, Instruction((("user", "Q"),), "A", "I")),
+        ({"prompt": [Q], "chosen": [S, Q, A], "rejected": [S, Q, BAD]}, Instruction((("system", "S"), ("user", "Q")), "A")),
     ],
 )
 def test_of_a_preference_the_chosen_answer_is_trained_on(row: dict[str, Any], found: Any):
@@ -278,12 +287,65 @@ def test_calls_are_the_assistants_and_their_results_the_users(row: dict[str, Any
     assert recognise(row, "here") == Instruction(turns, "A")
 
 
+@pytest.mark.parametrize("calls", [json.dumps(CALLS), json.dumps(CALLS[0]), json.dumps([{**CALLS[0], "index": None}])])
+@pytest.mark.parametrize("column", ["tool_calls", "function_call"])
+def test_calls_may_be_json(calls: str, column: str):
+    assert recognise({"messages": [Q, {"role": "assistant", "content": "Well:", column: calls}]}, "here") == Instruction(
+        (("user", "Q"),), f"Well:\n{CALL}"
+    )
+
+
+def test_no_call_is_lost_in_silence():
+    for none in ("", "[]", "null", "None"):
+        assert recognise({"messages": [Q, {**A, "tool_calls": none}]}, "here") == ASKED
+    with pytest.raises(
+        DataError, match=r"turn 2 of 'messages': its calls are the text 'add\(1\)'; write them as objects or JSON"
+    ):
+        recognise({"messages": [Q, {**A, "tool_calls": "add(1)"}]}, "here")
+
+
+def test_a_result_before_the_first_question_is_a_turn_of_the_user():
+    result = {"role": "tool", "content": "2"}
+    assert recognise({"messages": [result, A]}, "here") == Instruction((("user", "2"),), "A")
+    turns = (("user", "2"), ("system", "S"), ("user", "Q"))
+    assert recognise({"messages": [result, S, Q, A]}, "here") == Instruction(turns, "A")
+
+
 def test_a_call_that_is_the_last_answer_is_the_completion():
     row = {"conversations": said("human Q", f"function_call {CALL}", "observation 2")}
     assert recognise(row, "here") == Instruction((("user", "Q"),), CALL)
 
 
 # nulls, empty texts, and what is said --------------------------------------------------------------------------------
+
+
+def test_a_null_in_json_counts_as_absent_too():
+    assert recognise({"messages": json.dumps([{**Q, "value": None, "from": None}, {**A, "tool_calls": None}])}, "here") == ASKED
+
+
+@pytest.mark.parametrize("completion", ["completion", "response"])
+def test_a_null_behind_a_prompt_of_turns_cannot_be_used(completion: str):
+    with pytest.raises(Unusable, match=rf"^here: column '{completion}' is null; give it a text or remove the row"):
+        recognise({"prompt": [Q], completion: None}, "here")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [S, Q], "completion": [Q, A]},
+        {"prompt": [Q], "completion": [S, Q, A]},
+        {"prompt": [S, Q], "completion": [S, Q, A]},
+        {"question": "Q", "answer": [S, Q, A]},
+        {"prompt": "Q", "response": [Q, A], "system": "S"},
+    ],
+)
+def test_a_prompt_that_its_completion_repeats_is_asked_once(row: dict[str, Any]):
+    assert recognise(row, "here") == Instruction((("system", "S"), ("user", "Q")), "A")
+
+
+@pytest.mark.parametrize("answer", ["A", [A], [{"type": "text", "text": "A"}]])
+def test_an_input_is_read_however_the_answer_is_written(answer: object):
+    assert recognise({"instruction": "Q", "input": "I", "output": answer}, "here") == Instruction((("user", "Q"),), "A", "I")
 
 
 def test_a_null_counts_as_absent_at_any_depth(tmp_path: Path):

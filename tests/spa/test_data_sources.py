@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,25 @@ def test_a_file_that_is_no_parquet_and_one_that_is_nowhere_are_named(tmp_path: P
         load_examples(str(tmp_path / "x.parquet"))
     with pytest.raises(DataError, match=r"cannot read the examples in .*y\.parquet: No such file or directory$"):
         load_examples(str(tmp_path / "y.parquet"))
+
+
+def test_a_parquet_file_that_python_cannot_hold_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "x.parquet"
+    row = {"prompt": ["p"], "completion": ["c"]}
+    pyarrow.parquet.write_table(pa.table({**row, "at": pa.array([1 << 62], pa.timestamp("us"))}), path)
+    with pytest.raises(DataError, match=r"cannot read the examples in .*: a date that Python cannot hold \(date value"):
+        load_examples(str(path))
+    pyarrow.parquet.write_table(pa.table([pa.array(["a"])] * 2, names=["output", "output"]), path)
+    with pytest.raises(DataError, match=r"x\.parquet: two columns are named 'output'; rename or remove one$"):
+        load_examples(str(path))
+
+    def refuse(*_: object) -> None:
+        raise pa.lib.ArrowNotImplementedError("Support for codec 'lzo'\nnot built")
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", refuse)
+    pyarrow.parquet.write_table(pa.table(row), path)
+    with pytest.raises(DataError, match=r"cannot read the examples in .*x\.parquet: Support for codec 'lzo' not built$"):
+        load_examples(str(path))
 
 
 def test_an_empty_parquet_file_holds_no_examples(tmp_path: Path):
@@ -128,6 +148,18 @@ def test_splits_that_the_library_cannot_bring_together_are_one_line(hub: list[tu
         DataError, match=r"An error occurred while generating the dataset; Couldn't cast.*; check name and split"
     ):
         load_examples("hub:o/n")
+
+
+def test_a_row_that_the_library_cannot_decode_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def rows(*_: Any, **__: Any) -> Iterator[dict[str, str]]:
+        yield ROWS[0]
+        raise ImportError("To support decoding images, please install 'Pillow'.")
+
+    monkeypatch.setattr(datasets, "load_dataset", rows)
+    with pytest.raises(
+        DataError, match=r"^cannot read the rows of 'hub:a/b': To support decoding images, .*'Pillow'\.; download"
+    ):
+        load_examples("hub:a/b")
 
 
 def test_a_set_that_cannot_be_reached_is_one_line_that_says_what_to_do():

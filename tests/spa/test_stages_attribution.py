@@ -157,6 +157,8 @@ def test_an_attributor_of_the_users_own_is_named_on_the_card(
     card = with_scores(method="own_scores:build")
     folder = scores(tiny_model, tmp_path / "c", card)
     assert np.load(folder / "scores.npy")[:, 1].tolist() == [2.0 * len(p.completion) for p in PAIRS]
+    other = replace(card, lora=replace(card.lora, rank=4))  # its setting has the table [lora]
+    assert scores(tiny_model, tmp_path / "c", other) != folder
     before = DATA.describe(card)["scores"]
     (tmp_path / "own_scores.py").write_text(OWN.format(missing=0) + "# changed\n")
     assert DATA.describe(card)["scores"] != before

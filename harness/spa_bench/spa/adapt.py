@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spa_bench.cards.training import LoraCard
 from spa_bench.errors import DataError, ModelError
-from spa_bench.models.base import LoraTrainable
+from spa_bench.models.base import LoraTrainable, StageModel
 from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.placed import input_device, number_type
 from spa_bench.models.hf.stacked_lora import Adapter, Dropout, use_factors
@@ -276,7 +276,10 @@ class _Training:
 
     def _named(self) -> str:
         """A hash of everything that decides the training, so that it never resumes from another training's checkpoint."""
-        digest = hashlib.blake2b(repr((self._card, list(self._seeds), list(self._wanted))).encode(), digest_size=16)
+        about: list[object] = [self._card, list(self._seeds), list(self._wanted)]
+        if self._keep and isinstance(self._model, StageModel):
+            about += [self._model.describe()["hash"], self._model.training_numerics()]
+        digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
         for rows in self._rows:
             digest.update(b"part")
             for row in rows:

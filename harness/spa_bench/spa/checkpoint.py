@@ -62,7 +62,7 @@ def restore(path: Path, trainees: Sequence[Trainee]) -> None:
 
 def clear(path: Path) -> None:
     """Remove everything that a training left at and beside `path`."""
-    for file in [path, path.with_suffix(".new"), *_beside(path)]:
+    for file in [path, path.with_suffix(".new"), *_beside(path), *_beside(path, step="new")]:
         file.unlink(missing_ok=True)
 
 
@@ -126,8 +126,8 @@ class Shelf:
         return path.with_name(f"{path.name}.{members.start}-{members.stop}.{step}")
 
 
-def _beside(path: Path) -> list[Path]:
-    return [f for f in path.parent.iterdir() if re.fullmatch(re.escape(path.name) + r"\.\d+-\d+\.\d+", f.name)]
+def _beside(path: Path, step: str = r"\d+") -> list[Path]:
+    return [f for f in path.parent.iterdir() if re.fullmatch(re.escape(path.name) + rf"\.\d+-\d+\.{step}", f.name)]
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:

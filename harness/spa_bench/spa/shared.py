@@ -97,5 +97,6 @@ def _warmed(at: Station, *, examples: Sequence[Example], card: LoraCard, seed: i
 
 def _files(at: Station, adapter: Adapter) -> Files:
     with tempfile.TemporaryDirectory() as folder:
-        write_adapter(adapter, Path(folder), base_model=at.model.name, network=at.model.network)
+        weights = str(at.model.training_numerics().get("weights", ""))
+        write_adapter(adapter, Path(folder), base_model=at.model.name, network=at.model.network, weights=weights)
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}

@@ -106,6 +106,7 @@ class Stages:
         if card.attribution.method == "embedding":
             recipe["encoder"] = encoders.identity(card.attribution.encoder)
         if ":" in card.attribution.method:
+            recipe |= self._lora()  # its setting has them, and the warm-up is trained by them
             recipe["source"] = source_hash(card.attribution.method)
         return recipe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from spa_bench.errors import DataError
+from spa_bench.support.text import one_line
 
 HUB = "hub:"
 INSTALL = "pip install 'spa-bench[data]'"
@@ -38,4 +39,9 @@ def hub_rows(source: str) -> list[Located]:
             f"cannot load the split {split!r} of {name!r} from the hub: {first}; check name and split, ask for access and "
             "log in (hf auth login) where the data set is gated, or download it and give the file"
         ) from error
-    return [(f"{source}, row {i}", row) for i, row in enumerate(dataset, 1)]
+    try:  # pictures, sound and films are decoded on the way, by packages that may be missing
+        return [(f"{source}, row {i}", row) for i, row in enumerate(dataset, 1)]
+    except (ImportError, OSError, ValueError, RuntimeError, OverflowError) as error:
+        raise DataError(
+            f"cannot read the rows of {source!r}: {one_line(error, 300)}; download it and give a file of its text alone"
+        ) from error

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.cards.training import LoraCard
+from spa_bench.errors import ModelError
 from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.placed import input_device, is_plain, layer_device, matrix_of, number_type
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
@@ -173,12 +174,18 @@ class Point:
         """Run one forward and backward pass; `sink` gets every layer's part, the last layer's first.
 
         The loss is each row's token-mean. With `uniform` (counted tokens,), numbers in [0, 1), it is the loss of labels
-        drawn with them: see drawn_labels and drawn_loss.
+        drawn with them: see drawn_labels and drawn_loss. Raises ModelError where the network runs a layer more than once.
         """
         awake = torch.zeros((), device=self.device, requires_grad=True)
-        lean = twice(self.model, self.lora, batch.ids.numel())
+        lean, seen = twice(self.model, self.lora, batch.ids.numel()), set[str]()
 
         def see(path: str, x: Tensor, delta: Tensor) -> None:  # some architectures flatten rows and tokens on the way
+            if path in seen:
+                raise ModelError(
+                    f"model {self.model.name!r} runs its layer {path!r} more than once in a pass, and influence sees one run: "
+                    "leave it out of lora.targets, or take another attribution.method"
+                )
+            seen.add(path)
             sink(path, *(t.reshape(len(batch.indices), -1, t.shape[-1]) for t in (x, delta)))
 
         def tapped(path: str, base: nn.Linear, x: Tensor) -> Tensor:

@@ -32,12 +32,15 @@ from spa_bench.spa.data.turns import (
     Unusable,
     answered,
     as_text,
+    behind,
     history_of,
     is_list,
     is_talk,
+    joined,
     talk_of,
     text_of,
     turns_of,
+    without_nulls,
 )
 from spa_bench.types import Example
 
@@ -109,7 +112,7 @@ def recognised(row: object, place: str, columns: ColumnsCard | None = None, labe
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{place}: expected an object, got {type(row).__name__}")
-    full: dict[str, object] = _without_nulls(row)
+    full = without_nulls(row)
     marks = _check_label(full, place, labels)
     found = _Reader(full, row, place, columns).recognised()
     one = found.row
@@ -201,7 +204,7 @@ class _Reader:
                 self.read.append(prompt)  # its text is a turn of the chosen conversation
             return self._talk(said, chosen)
         if talk is not None:
-            return self._talk([*before, *said], chosen)
+            return self._talk(behind(before, said), chosen)
         if prompt is None:
             raise DataError(f"{self.place}: column {chosen!r} has no prompt before it; it has {_columns(self.raw)}")
         if prompt == "prompt" and isinstance(answer, str):
@@ -215,11 +218,12 @@ class _Reader:
         first = [*self._system(), *self._history()]
         if not first and not any(is_list(value) or isinstance(value, Mapping) for value in (asked, answer)):
             return Example(self._text(prompt, empty=True), self._text(completion))
+        return self._turns(asked, answer, prompt, completion)
+
+    def _turns(self, asked: object, answer: object, prompt: str, completion: str) -> Instruction:
+        """The instruction of a prompt and a completion of which one is turns."""
         before = turns_of(asked, "user", self.place, prompt)
-        said = turns_of(answer, "assistant", self.place, completion)
-        if said[: len(before)] == before and len(said) > len(before):  # the completion repeats the prompt
-            before = []
-        return self._talk([*before, *said], completion)
+        return self._talk(behind(before, turns_of(answer, "assistant", self.place, completion)), completion)
 
     def _mapped(self, columns: ColumnsCard) -> Row:
         for field in fields(columns):
@@ -247,16 +251,18 @@ class _Reader:
 
     def _single(self, prompt: str, completion: str, inputs: bool, given: str | None = None) -> Instruction:
         """An instruction and its answer; `inputs`: an input that the row has belongs to the instruction."""
-        if is_list(self.row.get(prompt)) or not isinstance(self.row.get(completion, ""), str):
-            before = turns_of(self.row.get(prompt, ""), "user", self.place, self._use(prompt))
-            said = turns_of(self.row[completion], "assistant", self.place, self._use(completion))
-            return self._talk([*before, *said], completion)
-        given = self._input({prompt, completion}) if inputs else given
+        row, given = self.row, self._input({prompt, completion}) if inputs else given
         more = "" if given is None else self._text(given, empty=True)
-        instruction = self._text(prompt, empty=bool(more.strip()))
+        more = more if more.strip() else ""
+        if completion not in row:
+            raise self._null(completion)
+        if is_list(row.get(prompt)) or not isinstance(row[completion], str):
+            talk = self._turns(row.get(prompt, ""), row[completion], self._use(prompt), self._use(completion))
+            return replace(talk, given=more)
+        instruction = self._text(prompt, empty=bool(more))
         first = (*self._system(), *self._history())
         answer = self._text(completion)
-        return Instruction((*map(_spoken, first), ("user", instruction)), answer, more if more.strip() else "")
+        return Instruction((*map(_spoken, first), ("user", instruction)), answer, more)
 
     def _input(self, taken: set[str]) -> str | None:
         """The column that holds an instruction's input. Raises DataError where two of them do."""
@@ -271,7 +277,7 @@ class _Reader:
         """The instruction of a conversation: its last answer, and the turns before it."""
         turns = [*self._history(), *turns]
         before, answer = answered(turns, self.place, name)
-        start = next(i for i, turn in enumerate(turns) if turn.role == "user")
+        start = next(i for i, turn in enumerate(turns) if turn.role in {"user", "result"})  # where `before` begins
         own = [turn for turn in turns[:start] if turn.role == "system"]
         return Instruction((*map(_spoken, self._system(own)), *map(_spoken, before)), answer)
 
@@ -289,7 +295,7 @@ class _Reader:
         return [Turn("system", "\n\n".join([*before, f"Tools:\n{text}"]))]
 
     def _history(self) -> list[Turn]:
-        turns = history_of(self.row.get(_HISTORY), self.place, _HISTORY)
+        turns = joined(history_of(self.row.get(_HISTORY), self.place, _HISTORY))
         if turns:
             self._use(_HISTORY)
         return turns
@@ -299,15 +305,16 @@ class _Reader:
         if name not in self.row:
             if empty:
                 return ""
-            raise Unusable(
-                f"{self.place}: column {name!r} is null; give it a text or remove the row", f"an empty column {name!r}"
-            )
+            raise self._null(name)
         value = text_of(self.row[name], f"{self.place}: column {name!r}")
         if not empty and not value.strip():
             raise Unusable(
                 f"{self.place}: column {name!r} is empty; give it a text or remove the row", f"an empty column {name!r}"
             )
         return value
+
+    def _null(self, name: str) -> Unusable:
+        return Unusable(f"{self.place}: column {name!r} is null; give it a text or remove the row", f"an empty column {name!r}")
 
     def _use(self, name: str) -> str:
         self.read.append(name)
@@ -333,19 +340,6 @@ def _check_label(row: Mapping[str, object], place: str, labels: str) -> list[str
             if not value:
                 raise NotTrained(place, "labelled bad")
     return read
-
-
-def _without_nulls(value: Mapping[str, object]) -> dict[str, object]:
-    return {name: _pruned(one) for name, one in value.items() if one is not None}
-
-
-def _pruned(value: object) -> object:
-    """`value` without the nulls in it, at any depth."""
-    if isinstance(value, Mapping):
-        return _without_nulls(value)
-    if is_list(value):
-        return [_pruned(one) for one in value if one is not None]
-    return value
 
 
 def _transcript(text: str) -> list[Turn]:

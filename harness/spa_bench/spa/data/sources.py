@@ -18,6 +18,7 @@ from spa_bench.errors import DataError
 from spa_bench.spa.partition import needs_scores
 from spa_bench.support.files import opened, unpacked
 from spa_bench.support.hub import HUB, INSTALL, Located, hub_rows
+from spa_bench.support.text import one_line
 from spa_bench.support.user_json import read_json
 
 WRITTEN = ("code", "text")  # domains of our own queries
@@ -158,8 +159,7 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
     rows: list[Located] = []
     begin = 2
     try:
-        if twice := [name for name, times in Counter(filter(None, reader.fieldnames or ())).items() if times > 1]:
-            raise DataError(f"{path}, line 1: two columns are named {twice[0]!r}; rename or remove one")
+        _check_names(filter(None, reader.fieldnames or ()), f"{path}, line 1")
         for row in reader:
             place = f"{path}, line {begin}"
             begin = reader.line_num + 1
@@ -173,6 +173,12 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
     return rows
 
 
+def _check_names(names: Iterable[str], place: str) -> None:
+    """Raise DataError for two columns of one name, of which a row would have the last."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(f"{place}: two columns are named {twice[0]!r}; rename or remove one")
+
+
 def _parquet_rows(path: Path) -> Iterator[Located]:
     try:
         from pyarrow import parquet
@@ -180,12 +186,15 @@ def _parquet_rows(path: Path) -> Iterator[Located]:
         raise DataError(f"{path} is Parquet, which needs pyarrow: {INSTALL}") from error
     try:
         with path.open("rb") as file:
-            batches = parquet.ParquetFile(file).iter_batches(_BLOCK)
-            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            table = parquet.ParquetFile(file)
+            _check_names(table.schema_arrow.names, str(path))
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(_BLOCK))
             for number, row in enumerate(rows, 1):
                 yield f"{path}, row {number}", row
-    except (OSError, ValueError) as error:  # these include pyarrow's own errors
+    except (OSError, ValueError, LookupError, NotImplementedError) as error:  # these include pyarrow's own errors
         raise _unreadable(path, error) from error
+    except OverflowError as error:
+        raise DataError(f"cannot read the examples in {path}: a date that Python cannot hold ({error}); remove it") from error
 
 
 def _numbered(source: object, rows: Iterable[object]) -> list[Located]:
@@ -193,7 +202,7 @@ def _numbered(source: object, rows: Iterable[object]) -> list[Located]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"cannot read the examples in {path}: {getattr(error, 'strerror', None) or error}")
+    return DataError(f"cannot read the examples in {path}: {getattr(error, 'strerror', None) or one_line(error)}")
 
 
 def _is_examples_file(source: str) -> bool:

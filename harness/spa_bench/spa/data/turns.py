@@ -22,6 +22,7 @@ from itertools import pairwise
 from typing import Literal, TypeGuard
 
 from spa_bench.errors import DataError
+from spa_bench.support.text import one_line
 
 _USERS = ("user", "human", "prompter")
 _ASSISTANTS = ("assistant", "gpt", "model", "chatgpt", "bot", "ai", "chatbot")
@@ -163,6 +164,20 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+def without_nulls(value: Mapping[str, object]) -> dict[str, object]:
+    """`value` without the nulls in it, at any depth."""
+    return {name: _pruned(one) for name, one in value.items() if one is not None}
+
+
+def behind(before: list[Turn], said: list[Turn]) -> list[Turn]:
+    """The turns `said` behind those `before` them, which `said` may repeat; a system's turn counts for no repetition."""
+    asked, spoken = ([turn for turn in turns if turn.role != "system"] for turns in (before, said))
+    if not asked or len(spoken) == len(asked) or spoken[: len(asked)] != asked:
+        return [*before, *said]
+    systems = [] if len(spoken) < len(said) else [turn for turn in before if turn.role == "system"]
+    return [*systems, *said]
+
+
 def joined(turns: Sequence[Turn]) -> list[Turn]:
     """The turns in the three roles of a template: a call joins the answer that it ends, and results that follow one another."""
     mended: list[Turn] = []
@@ -245,13 +260,8 @@ def _said(turn: Mapping[str, object], role: Role, place: str) -> str:
 
 def _calls(turn: Mapping[str, object], place: str) -> str:
     """The calls of an assistant's turn, a JSON object a line; empty without any."""
-    listed = turn.get("tool_calls") or []
-    if isinstance(listed, str):
-        listed = _json_list(listed) or []
-    given = turn.get("function_call")
-    calls = [*(listed if is_list(listed) else [listed]), *([given] if given else [])]
     lines = []
-    for call in calls:
+    for call in (*_listed(turn.get("tool_calls"), place), *_listed(turn.get("function_call"), place)):
         function = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise DataError(f"{place}: a call must be an object with name and arguments; got {call!r}")
@@ -261,6 +271,18 @@ def _calls(turn: Mapping[str, object], place: str) -> str:
                 arguments = json.loads(arguments)
         lines.append(json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False, default=str))
     return "\n".join(lines)
+
+
+def _listed(calls: object, place: str) -> Sequence[object]:
+    """The calls of a column, which may be one call, none, or JSON of these. Raises DataError for other text."""
+    if isinstance(calls, str):
+        try:
+            calls = _pruned(json.loads(calls)) if calls.strip() not in {"", "None"} else None
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{place}: its calls are the text {one_line(calls, 60)!r}; write them as objects or JSON"
+            ) from error
+    return calls if is_list(calls) else [calls] if calls else []
 
 
 def _is_trained(turn: Mapping[str, object]) -> bool:
@@ -293,4 +315,10 @@ def _json_list(text: str) -> list[object] | None:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) else None
+    return [_pruned(one) for one in found if one is not None] if isinstance(found, list) else None
+
+
+def _pruned(value: object) -> object:
+    if isinstance(value, Mapping):
+        return without_nulls(value)
+    return [_pruned(one) for one in value if one is not None] if is_list(value) else value
