@@ -143,7 +143,7 @@ ARCHITECTURES = (
     _of("hunyuan_v1_dense"),
     _of("jetmoe"),
     _of("diffllama"),
-    _of("lfm2"),
+    _of("lfm2", full_attn_idxs=[1]),
     _of("jamba", num_hidden_layers=4, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, mamba_d_state=4,
         mamba_dt_rank=4),
     _of("bamba", mamba_n_heads=6, mamba_d_head=16, mamba_d_state=8, attn_layer_indices=[1], mamba_n_groups=1,

@@ -50,7 +50,7 @@ class Decoding:
     top_k: int = 0  # 0: off
     min_p: float = 0.0  # 0: off
     max_new_tokens: int = 512
-    stop: tuple[str, ...] = ()  # the text is cut before the first of these
+    stop: tuple[str, ...] = ()  # the text is cut before the first of these; a special token may be one
     typical_p: float = 1.0  # locally typical sampling, in (0, 1]; 1: off
     epsilon_cutoff: float = 0.0  # 0: off
     eta_cutoff: float = 0.0  # 0: off

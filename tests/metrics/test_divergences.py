@@ -132,6 +132,16 @@ def test_zeros_shared_or_one_sided_are_told_apart():
     assert found.entropy.tolist() == pytest.approx([math.log(2), 0.0])
 
 
+@pytest.mark.parametrize("order", [0.1, 0.5, 0.9])
+def test_members_that_share_next_to_nothing_are_as_far_apart_as_they_are(order):
+    shared = 1e-25
+    found = divergences(of([1 - shared, 0, shared], [0, 1 - shared, shared]), top=1, orders=(order,))
+    assert found.renyi[order][0, 1] == pytest.approx(math.log(shared) / (order - 1))
+    assert found.amari[order][0, 1] == pytest.approx(1 / (order * (1 - order)))
+    apart = divergences(of([0.3, 0.7, 0, 0], [0, 0, 0.9, 0.1]), top=1, orders=(order,))
+    assert apart.renyi[order][0, 1] == math.inf
+
+
 def test_extreme_ratios_neither_overflow_nor_turn_into_nan():
     logs = np.array([[[0.0, -700.0]], [[-700.0, 0.0]]])
     found = divergences(logs, top=1, orders=(0.5, 2.0))

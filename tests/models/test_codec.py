@@ -220,6 +220,26 @@ def test_an_end_token_of_minus_one_is_none(said: object):
             end_tokens(SimpleNamespace(eos_token_id=None, name_or_path="tiny"), network)
 
 
+@pytest.mark.parametrize("said", ["2", [[2]], [2, 1.5], {"a": 2}])
+def test_an_end_token_that_is_no_number_is_one_line(said: object):
+    network = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=said))
+    with pytest.raises(ModelError, match=r"^generation_config.json of 'tiny' has .* in eos_token_id, which is no token's"):
+        end_tokens(SimpleNamespace(eos_token_id=2, name_or_path="tiny"), network)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_special_token_that_is_a_stop_string_is_an_end_and_no_other_text_is(kind: str):
+    made = fast(tokenizer(kind).backend_tokenizer)
+    made.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    made.add_tokens(["<think>"])
+    one = Codec(made, "tiny", frozenset([END]), len(made))
+    turn = made.convert_tokens_to_ids("<|turn|>")
+    assert one.ends_by(()) == {END}
+    assert one.ends_by(("x", "\n", " ", "<think>", "<|turn|>\n", "你", "<|other|>")) == {END}
+    assert one.ends_by(("\n\n", "<|turn|>", "</s>")) == {END, turn}
+    assert Codec(made, "tiny", frozenset([END]), turn).ends_by(("<|turn|>",)) == {END}  # no network can draw it
+
+
 def test_a_tokenizer_without_a_vocabulary_or_a_decoder_is_refused():
     from tokenizers import Tokenizer, models
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, LlamaForCausalLM
 
 from spa_bench.errors import ModelError
 from spa_bench.metrics.distribution_table import READ_TWICE
@@ -301,6 +301,24 @@ def test_logits_by_pieces_are_the_networks_own(config: Any):
         torch.testing.assert_close(network(**inputs).logits[:, -4:], wanted, atol=0, rtol=0)  # the network is as before
     assert "forward" not in network.get_output_embeddings().__dict__
     assert config is LLAMA or wanted.abs().max() <= 2.0
+
+
+class ScaledInPlace(LlamaForCausalLM):
+    """A network that changes its logits in the memory in which its output layer gave them."""
+
+    def forward(self, **given: Any) -> Any:
+        out = super().forward(**given)
+        out.logits.mul_(0.25)
+        return out
+
+
+def test_logits_that_a_network_changes_in_their_place_are_its_own():
+    torch.manual_seed(0)
+    network, inputs = ScaledInPlace(LLAMA).eval(), inputs_of()
+    layer = OutputLayer(network)
+    with torch.inference_mode():
+        states = layer.last_states(inputs, 4)
+        torch.testing.assert_close(layer.logits(states), network(**inputs).logits[:, -4:], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("config", [GEMMA, LLAMA], ids=["softcap", "plain"])

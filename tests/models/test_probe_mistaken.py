@@ -18,6 +18,8 @@ from spa_bench.models.hf import probe as probing
 from spa_bench.models.hf.lora_probe import check_stacked, seeded_ids
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.hf.probe import Probed, probe
+from spa_bench.models.hf.reading import Readable
+from spa_bench.models.hf.rows import padded
 from spa_bench.models.hf.stacked_lora import target_modules
 from tiny import random_adapter
 
@@ -44,6 +46,21 @@ def test_a_window_that_no_row_of_the_probe_reaches_over_is_taken_from_the_config
     as_large(monkeypatch)
     assert probed(name).way.block == 0
     assert probed("llama").way.block == 16
+
+
+@pytest.mark.parametrize(("window", "block"), [(383, 0), (384, 0), (399, 0), (400, 16)])
+def test_a_window_that_rows_reach_over_with_their_masked_columns_alone_is_one(window: int, block: int):
+    known = BY_NAME["mistral"]
+    network = small_network(Architecture("mistral", known.kind, known.settings | {"sliding_window": window}))
+    way = probe(network, vocabulary=1024, context=384, device=CPU).way
+    assert way.block == block
+    row = torch.randint(1024, (384,), generator=torch.Generator().manual_seed(3)).tolist()
+    ids, mask = padded([(row[:-2], row[-2:])], block=way.block)
+    read = Readable(network, way, context=384)
+    with torch.inference_mode():
+        found = read(input_ids=ids, attention_mask=mask, position_ids=mask.cumsum(-1).sub(1).clamp_min(0), logits_to_keep=2)
+        wanted = network(input_ids=torch.tensor([row])).logits[:, -2:]
+    torch.testing.assert_close(found.logits, wanted, atol=1e-4, rtol=1e-4)
 
 
 def as_large(monkeypatch: pytest.MonkeyPatch) -> None:

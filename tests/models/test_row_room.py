@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Qwen3_5TextConfig
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf import placed
@@ -48,6 +49,23 @@ def test_a_number_that_was_asked_for_is_taken(tiny_model: HFModel, monkeypatch: 
 def test_a_network_without_a_cache_counts_its_logits_alone(monkeypatch: pytest.MonkeyPatch):
     free(monkeypatch, 5.5 * LOGITS * 1000 / 0.5)
     assert RowRoom(torch.nn.Linear(2, 2), vocabulary=1000, device=CPU, asked=None).rows(100) == 5
+
+
+def test_a_network_with_linear_attention_counts_the_states_of_its_layers_and_the_keys_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+    config = Qwen3_5TextConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=4, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, **heads,
+    )  # fmt: skip
+    network = AutoModelForCausalLM.from_config(config).eval()
+    states = 3 * 4 * (4 * 8 * 8 + (2 * 8 + 2 * 8 + 4 * 8) * 4)  # three layers: heads' matrices, and a convolution of four
+    column = 2 * 1 * 16 * 4  # one layer with keys and values
+    need = 100 * column * 2.3 + states + LOGITS * 1000
+    for rows in (3, 20):
+        free(monkeypatch, (rows + 0.5) * need / 0.5)
+        assert RowRoom(network, vocabulary=1000, device=CPU, asked=None).rows(100) == rows
 
 
 class Full(torch.nn.Linear):

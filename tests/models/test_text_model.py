@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from other_engine import Options, OtherEngine
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.answers import completed
+from spa_bench.models.beams import BeamSearch
 from spa_bench.models.engine import STAGES, Drawn, LoraAdapter, Target
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.text import TextModel
@@ -72,6 +76,45 @@ def test_texts_are_cut_at_stop_strings_alike_by_an_engine_that_goes_on(
     assert found == {c.key: c for c in model.generate(requests(members), members)}
     assert any(c.finish == "stop" for c in found.values())
     assert other.opened == [[LoraAdapter.at(m.adapter) for m in members if m.adapter]]
+
+
+def test_a_special_token_that_is_a_stop_string_ends_a_text_by_every_engine(tiny_folder: Path, tmp_path: Path):
+    model = HFModel(str(_with_turns(tiny_folder, tmp_path)), HFOptions(device="cpu", threads=1))
+    [turn] = model.codec.ids("<|turn|>")
+    base, free = [Member("base", None, Decoding())], Decoding(temperature=1.0, max_new_tokens=30)
+    asked = [replace(r, decoding=free, problem_id=f"{r.problem_id}/{i}") for i in range(4) for r in requests(base)]
+    asked = [replace(r, seed=i) for i, r in enumerate(asked)]
+    tokens = {d.key: d.tokens for d in model.hf.draw(model.draws_of(asked, lambda _: None)[0])}
+    stopped = [replace(r, decoding=replace(free, stop=("\n\n\n", "<|turn|>"))) for r in asked]
+    found = {c.key: c for c in model.generate(stopped, base)}
+    for key, completion in found.items():
+        place = tokens[key].index(turn) if turn in tokens[key] else len(tokens[key])
+        assert completion.text == model.codec.text(tokens[key][:place])
+        assert completion.tokens == len(tokens[key][: place + 1])
+        assert completion.finish == "stop" or turn not in tokens[key]
+    assert any(0 < tokens[key].index(turn) < 29 for key in found if turn in tokens[key])
+    drawn = model.hf.beams(model.draws_of(stopped[:4], lambda _: None)[0], None, BeamSearch(4, 2, 0.5))
+    beams = [beam for one in drawn for group in one.groups for beam in group if turn in beam.tokens]
+    assert beams
+    assert all(beam.tokens.index(turn) == len(beam.tokens) - 1 and beam.finish == "stop" for beam in beams)
+    model.use(OtherEngine(model.hf, Options()), ("draw",))  # which knows nothing of stop strings
+    assert found == {c.key: c for c in model.generate(stopped, base)}
+
+
+def _with_turns(tiny_folder: Path, folder: Path) -> Path:
+    """The tiny model with a special token in the place of its last token, which is drawn now and then."""
+    shutil.copytree(tiny_folder, folder, dirs_exist_ok=True)
+    words = json.loads((folder / "tokenizer.json").read_text())
+    last = max(words["model"]["vocab"], key=words["model"]["vocab"].__getitem__)
+    number = words["model"]["vocab"].pop(last)
+    words["model"]["vocab"]["<|turn|>"] = number
+    words["model"]["merges"] = [pair for pair in words["model"]["merges"] if "".join(pair).replace(" ", "") != last]
+    words["added_tokens"].append({**words["added_tokens"][0], "id": number, "content": "<|turn|>"})
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"][number] *= 1.8
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def test_scores_token_by_token_are_those_of_one_pass(model: HFModel, members: list[Member], other: OtherEngine):

@@ -180,13 +180,14 @@ def _affinity(logs: FloatArray, roots: FloatArray | None, order: float) -> Float
         left = right = roots
     else:
         left = np.exp(order * logs)
-        # A float64 ends near e^700. Where p_j is 0 and p_i is not, an order above 1 must be infinite, as KL is.
-        right = np.exp(np.minimum((1 - order) * np.where(np.isneginf(logs), 0.0, logs), 700.0))
-    affinities: FloatArray = np.matmul(left.transpose(1, 0, 2), right.transpose(1, 2, 0))
-    never = np.isneginf(logs) if roots is None and np.isneginf(logs.min()) else None
+        right = np.exp(np.minimum((1 - order) * logs, 700.0))  # a float64 ends near e^700
+    never = np.isneginf(logs) if order > 1 and np.isneginf(logs.min()) else None
     if never is not None:
+        right[never] = 0.0
+    affinities: FloatArray = np.matmul(left.transpose(1, 0, 2), right.transpose(1, 2, 0))
+    if never is not None:  # where p_j is 0 and p_i is not, an order above 1 must be infinite, as KL is
         lost = np.matmul(left.transpose(1, 0, 2), never.transpose(1, 2, 0).astype(np.float64))  # p_i^a where p_j = 0
-        affinities = np.where(lost > 0, np.inf, affinities - lost) if order > 1 else affinities - lost
+        affinities = np.where(lost > 0, np.inf, affinities)
     return affinities
 
 

@@ -16,6 +16,10 @@ class TextCodec(TextEncoder, Protocol):
 
     ends: frozenset[int]  # the tokens that end an answer
 
+    def ends_by(self, stop: tuple[str, ...]) -> frozenset[int]:
+        """The tokens that end an answer with these stop strings: `ends`, and special tokens that are spelled as one of them."""
+        ...
+
     def before(self, request: Request) -> list[int]:
         """Token ids before the answer to `request`."""
         ...
@@ -103,6 +107,9 @@ def completed(codec: TextCodec, request: Request, drawn: Drawn) -> Completion:
             failure=drawn.failure,
             spent=drawn.spent,
         )
+    ends = codec.ends_by(stop)
+    if (last := next((i for i, token in enumerate(new) if token in ends), None)) is not None:
+        new, finish = new[: last + 1], "stop"  # not every engine knows special tokens as stop strings
     text = codec.text(new)
     if any(s in text for s in stop):
         finish = "stop"

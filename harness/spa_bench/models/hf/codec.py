@@ -42,6 +42,7 @@ class Codec:
         self.end_token: int = min(ends) if own is None else own
         self._check([self.end_token])
         self._spelling = Spelling(tokenizer, ends)
+        self._specials: dict[tuple[str, ...], frozenset[int]] = {}
         self._front = self._around()
         self._anchors = self._chosen()
 
@@ -108,6 +109,15 @@ class Codec:
         """The text of an answer, to which tokens are added one by one."""
         return Tail(self._spelling)
 
+    def ends_by(self, stop: tuple[str, ...]) -> frozenset[int]:
+        """The tokens that end an answer with these stop strings: `ends`, and each special token that one of them spells.
+
+        No text of an answer shows a special token.
+        """
+        if stop not in self._specials:
+            self._specials[stop] = frozenset(token for text in stop for token in self._special(text))
+        return self.ends | self._specials[stop]
+
     # prompts and pairs -----------------------------------------------------------------------------------------
 
     def prompt(self, prompt: str | Messages) -> list[int]:
@@ -146,6 +156,15 @@ class Codec:
         return chat_ending(self.tokenizer, self._name)
 
     # what the tokenizer does -----------------------------------------------------------------------------------
+
+    def _special(self, text: str) -> list[int]:
+        """The special token that is spelled as `text`; none where it is plain text, or the embedding lacks that token."""
+        try:
+            ids = self.ids(text)
+        except ModelError:
+            return []
+        alone = len(ids) == 1 and self.tokenizer.convert_ids_to_tokens(ids[0]) == text
+        return ids if alone and not self.text(ids) else []
 
     def _check(self, ids: Sequence[int]) -> None:
         if ids and max(ids) >= self._rows:

@@ -114,11 +114,10 @@ class Drawer:
         decoder = Decoder(
             network=self._network,
             device=self._device,
-            ends=self._codec.ends,
             text=self._codec.last_text,
             least_rows=least_rows(self._device),
         )
-        waiting = [(d, Searched(prompt=list(d.prompt), limit=d.limit, stop=d.decoding.stop)) for d in draws]
+        waiting = [(d, self._search_of(d)) for d in draws]
         waiting.sort(key=lambda pair: -len(pair[1].prompt))
         columns = [len(searched.prompt) + searched.limit for _, searched in waiting]
         usual = most = max(1, self._rows_a_group(1, columns or [1]) // (search.groups * search.width))
@@ -145,8 +144,12 @@ class Drawer:
         with self._adapters.use([adapter]):
             return decoder.search(prompts, search)
 
+    def _search_of(self, draw: Draw) -> Searched:
+        stop = draw.decoding.stop
+        return Searched(prompt=list(draw.prompt), limit=draw.limit, stop=stop, ends=self._codec.ends_by(stop))
+
     def _beam(self, draw: Draw, beam: Beam) -> Drawn:
-        ended = beam.tokens[-1] in self._codec.ends
+        ended = beam.tokens[-1] in self._codec.ends_by(draw.decoding.stop)
         return Drawn(key=draw.key, tokens=tuple(beam.tokens), finish="stop" if ended else "length")
 
 

@@ -205,13 +205,18 @@ def _device_name(wanted: str) -> str:
 def end_tokens(tokenizer: Any, network: Any) -> frozenset[int]:
     """Every token that ends an answer: the tokenizer's and the generation config's, in which -1 says that there is none.
 
-    Raises ModelError where there is none at all.
+    Raises ModelError where there is none at all, or something is stated that is no token's number.
     """
     ends = [tokenizer.eos_token_id, getattr(network.generation_config, "eos_token_id", None)]
-    flat = [t for e in ends for t in (e if isinstance(e, list) else [e]) if t is not None and t >= 0]
-    if not flat:
+    stated = [t for e in ends for t in (e if isinstance(e, list) else [e]) if t is not None]
+    if odd := [t for t in stated if not isinstance(t, int)]:
+        raise ModelError(
+            f"generation_config.json of {tokenizer.name_or_path!r} has {odd[0]!r} in eos_token_id, which is no token's number; "
+            "give a number there, or a list of numbers"
+        )
+    if not (found := frozenset(t for t in stated if t >= 0)):
         raise ModelError(f"the tokenizer of {tokenizer.name_or_path!r} has no end-of-text token; set eos_token in its config")
-    return frozenset(flat)
+    return found
 
 
 def hash_state(network: nn.Module, tokenizer: Any) -> str:

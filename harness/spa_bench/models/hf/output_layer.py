@@ -36,18 +36,19 @@ class OutputLayer:
 
         Where a network has no such layer, or runs it otherwise than once on all rows, these are its logits, (rows, keep, V).
         """
-        layer, caught = output_layer(self._network), list[tuple[Tensor, Tensor]]()
+        layer, caught = output_layer(self._network), list[tuple[Tensor, Tensor, Tensor]]()
         rows, columns = inputs["input_ids"].shape
 
         def catch(states: Tensor) -> Tensor:
-            caught.append((states, own(states[:, -1:])))
-            return caught[-1][1]
+            out = own(states[:, -1:])
+            caught.append((states, out, out.clone()))  # a network may change the logits in their place
+            return out
 
         if layer is not None:
             with in_place_of_forward(layer, catch) as own:
                 logits = self._network(**inputs, use_cache=False).logits
             if len(caught) == 1 and caught[0][0].shape[:2] == (rows, columns):
-                self._behind = _differ(logits, caught[0][1])
+                self._behind = _differ(logits, *caught[0][1:])
                 return caught[0][0][:, -keep:] if place is None else at(caught[0][0], place)
         self._behind = None
         logits = self._network(**inputs, use_cache=False).logits
@@ -71,11 +72,14 @@ class OutputLayer:
             return cast(Tensor, behind.float())
 
 
-def _differ(logits: Tensor, out: Tensor) -> bool:
-    """Whether a network's logits are other numbers than what its output layer gave; a copy on another device is the same."""
-    if logits.device == out.device and logits.data_ptr() == out.data_ptr():
-        return False
-    return logits.device == out.device or not torch.equal(logits, out.to(logits.device))
+def _differ(logits: Tensor, out: Tensor, given: Tensor) -> bool:
+    """Whether a network's logits are other numbers than `given`, which its output layer gave; a copy elsewhere is the same.
+
+    `out` is what the layer gave, with what the network has done to it since.
+    """
+    if logits.device == out.device and logits.data_ptr() != out.data_ptr():
+        return True
+    return not torch.equal(logits, given.to(logits.device))
 
 
 @contextmanager

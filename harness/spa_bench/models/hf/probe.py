@@ -217,10 +217,13 @@ class _Probe:
                 yield Way(block=block, cache="none", slots=False, keep=keep, positions=positions)
 
     def _windows(self) -> bool:
-        """Whether the config names a window that the rows here do not reach over, in which a masked column would count."""
+        """Whether the config names a window that the rows here do not reach over, in which a masked column would count.
+
+        A row that fills the context has up to a block of such columns beside.
+        """
         numbers = _numbers(self._network.config)
         sizes = [size for name, size in numbers if _WINDOW.search(name) and not _COUNT.search(name)]
-        return any(max(map(len, self._rows)) < size < self._context for size in sizes)
+        return any(max(map(len, self._rows)) < size < self._context + BLOCK for size in sizes)
 
     # what is compared -------------------------------------------------------------------------------------------
 

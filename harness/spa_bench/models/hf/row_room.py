@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from spa_bench.support.memory import is_out_of_memory
 _MOST = {"cpu": 128, "cuda": 256}  # 128 rows keep a small model's activations in a CPU's cache
 _SHARE = {"cpu": 0.5, "cuda": 0.8}  # of the free memory; Linux ends a process that takes too much, and others need some too
 _GROWTH = 2.3  # room for columns grows in steps, and what was read of a row's prompt lies beside the row until it begins
+_BY_TOKEN = {"keys", "values", "indexer_keys"}  # of a layer of a cache: they grow with the columns
 _LOGITS = 6  # float32 copies of a row's logits at the peak: sorted, scaled, summed
 
 
@@ -33,27 +34,35 @@ class RowRoom:
         if self._asked is not None:
             return self._asked
         kind = "cpu" if self._device.type == "cpu" else "cuda"
-        row = columns * self._bytes_a_column * _GROWTH + 4 * _LOGITS * self._vocabulary
+        a_column, states = self._bytes
+        row = columns * a_column * _GROWTH + states + 4 * _LOGITS * self._vocabulary
         return min(_MOST[kind], int(_SHARE[kind] * room_over(devices_of(self._network)) / row))
 
     @cached_property
-    def _bytes_a_column(self) -> float:
-        """Bytes of keys and values of one token, found by reading a few; 0 for a network that shows no such cache.
+    def _bytes(self) -> tuple[float, int]:
+        """Bytes of keys and values of one token, and of what a row has of other layers, such as the state of linear attention.
 
-        Raises ModelError where memory does not hold these.
+        They are found by reading a few tokens; 0 and 0 for a network that shows no cache. Raises ModelError where memory does
+        not hold these.
         """
         ids = torch.zeros(1, BLOCK, dtype=torch.long, device=self._device)
         try:
             with torch.inference_mode():
                 cache = self._network(input_ids=ids, use_cache=True).get(cache_name(self._network))
-            return sum(t.nbytes for t in _tensors(cache)) / BLOCK
+            return _held(cache.layers, by_token=True) / BLOCK, _held(cache.layers, by_token=False)
         except (MemoryError, *FAILURES) as error:
             if is_out_of_memory(error):
                 raise ModelError(f"out of memory with a row of {BLOCK} tokens; use a smaller dtype or model") from error
-            return 0.0
+            return 0.0, 0
 
 
-def _tensors(cache: Any) -> Iterator[Tensor]:
-    """Keys and values of a cache of transformers."""
-    for layer in cache.layers:
-        yield from (t for t in (layer.keys, layer.values) if isinstance(t, Tensor))
+def _held(layers: Sequence[Any], *, by_token: bool) -> int:
+    """Bytes of the tensors in `layers` of a cache of transformers: those with a number of columns, or all others."""
+    named = ((name, value) for layer in layers for name, value in vars(layer).items() if (name in _BY_TOKEN) is by_token)
+    return sum(tensor.nbytes for _, value in named for tensor in _tensors(value))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """`value`, or the values of a dict, as far as they are tensors."""
+    each = value.values() if isinstance(value, dict) else (value,)
+    yield from (t for t in each if isinstance(t, Tensor))

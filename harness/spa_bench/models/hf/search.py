@@ -26,6 +26,7 @@ class Searched:
     prompt: list[int]
     limit: int  # new tokens
     stop: tuple[str, ...]
+    ends: frozenset[int]  # the tokens that end an answer
     groups: Groups = ()
     drawn: int = 0  # tokens of all beams, abandoned ones included
     broken: bool = False  # logits were not finite
@@ -43,7 +44,6 @@ class Decoder:
 
     network: Readable
     device: torch.device
-    ends: frozenset[int]
     text: LastText
     least_rows: int
 
@@ -102,7 +102,7 @@ class Decoder:
         """`beam`, ended where its last token ends the answer, completes a stop string or is the last one allowed."""
         if beam.ended:
             return beam
-        ended = beam.tokens[-1] in self.ends or len(beam.tokens) >= prompt.limit
+        ended = beam.tokens[-1] in prompt.ends or len(beam.tokens) >= prompt.limit
         if not ended and prompt.stop:
             text = self.text(beam.tokens, max(map(len, prompt.stop)))  # a stop string that is new ends in the last token
             ended = any(s in text for s in prompt.stop)

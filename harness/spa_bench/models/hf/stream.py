@@ -233,7 +233,7 @@ class Stream:
             return
         row.new.append(token)
         stop = row.draw.decoding.stop
-        if token in self._parts.codec.ends:
+        if token in self._parts.codec.ends_by(stop):
             row.finish = "stop"
         elif len(row.new) >= row.limit:
             row.finish = "length"
