@@ -92,6 +92,8 @@ def test_a_missing_package_is_one_line_with_its_command(monkeypatch: pytest.Monk
         load_examples("hub:a/b")
 
 
+WAYS = "hub:NAME, hub:NAME@REVISION, hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT"
+
 # the hub -------------------------------------------------------------------------------------------------------------
 
 
@@ -105,9 +107,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, dict
     asked: list[tuple[str, dict[str, Any]]] = []
     real = datasets.load_dataset
 
-    def load_dataset(name: str, **options: Any) -> Any:
-        asked.append((name, options))
-        return real(str(folder), cache_dir=str(tmp_path / "hub"), **options)
+    def load_dataset(name: str, config: str | None, **options: Any) -> Any:
+        asked.append((name, options | ({"config": config} if config else {})))
+        return real(str(folder), config, cache_dir=str(tmp_path / "hub"), **options)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.chdir(tmp_path)
@@ -126,6 +128,39 @@ def test_the_split_train_is_read_unless_another_is_named(hub: list[tuple[str, di
 def test_a_revision_of_the_hub_may_be_named(hub: list[tuple[str, dict[str, Any]]]):
     assert load_examples("hub:owner/name@v1.2:test") == PAIRS[3:]
     assert hub[-1] == ("owner/name", {"split": "test", "revision": "v1.2"})
+
+
+def test_a_configuration_of_the_hub_may_be_named(hub: list[tuple[str, dict[str, Any]]], tmp_path: Path):
+    configs = [("main", "test"), ("all", "train")]
+    listed = "".join(f"- config_name: {name}\n  data_files: {file}.jsonl\n" for name, file in configs)
+    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs:\n{listed}---\n")
+    assert load_examples("hub:owner/name:main:train") == PAIRS[3:]
+    assert load_examples("hub:owner/name@v1:all:train[:2]") == PAIRS[:2]
+    assert hub[-1] == ("owner/name", {"config": "all", "split": "train[:2]", "revision": "v1"})
+    with pytest.raises(
+        DataError, match=r"^cannot load the split 'train' of 'o/n' from the hub: Config name is missing\..*CONFIG"
+    ):
+        load_examples("hub:o/n")
+    with pytest.raises(DataError, match=r"^cannot load the split 'train' of 'o/n' with the configuration 'no' from the hub: "):
+        load_examples("hub:o/n:no:train")
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("hub:", "names no data set"),
+        ("hub:@main", "names no data set"),
+        ("hub:a/b@", "names no revision"),
+        ("hub:a/b:", "names no split"),
+        ("hub:a/b:main:", "names no split"),
+        ("hub:a/b::train", "names no split"),
+        ("hub:a/b:main:train:1", "has too many colons"),
+    ],
+)
+def test_a_source_of_the_hub_that_is_spelled_otherwise_is_one_line(source: str, what: str):
+    with pytest.raises(DataError) as caught:
+        load_examples(source)
+    assert str(caught.value) == f"'{source}' {what}; write {WAYS}"
 
 
 def test_a_bad_row_of_the_hub_is_named(hub: list[tuple[str, dict[str, Any]]], tmp_path: Path):
@@ -195,10 +230,6 @@ def test_a_folder_here_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "name").mkdir()
     with pytest.raises(DataError, match=r"'hub:name' means the hub, but there is a 'name' here; give the path of a file in it"):
         load_examples("hub:name")
-    with pytest.raises(DataError, match=r"'hub:name@:train' names no revision"):
-        load_examples("hub:name@:train")
-    with pytest.raises(DataError, match=r"'hub:' names no data set"):
-        load_examples("hub:")
 
 
 def test_the_hub_sources_of_a_sampler_are_those_that_it_is_trained_with():

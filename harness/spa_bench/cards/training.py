@@ -38,8 +38,8 @@ class ColumnsCard:
 class DataCard:
     """The instruction set and the attribution queries."""
 
-    # the training pairs: "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), from the current folder on, or "hub:NAME"
-    # or "hub:NAME:SPLIT"
+    # the training pairs: "mini", "mini-nlu", a file (JSON lines, JSON, CSV, Parquet), from the current folder on, "hub:NAME",
+    # "hub:NAME:SPLIT" or "hub:NAME:CONFIG:SPLIT"
     examples: str = "mini"
     # the pairs for which examples are scored: as `examples`, or "code" or "text" (ours, on the paper's subjects), "sample" or
     # "sample:M"

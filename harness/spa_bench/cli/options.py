@@ -312,8 +312,8 @@ class Pairs:
         str | None,
         option(
             "training pairs instead of the card's (run: or of those in docs/how-to/real-models.md): "
-            "a .jsonl, .json, .csv or .tsv file, one of these as .gz, .parquet, or hub:NAME or hub:NAME:SPLIT; queries "
-            "become 48 of them unless --queries is given (docs/how-to/data.md)",
+            "a .jsonl, .json, .csv or .tsv file, one of these as .gz, .parquet, or hub:NAME, hub:NAME:SPLIT or "
+            "hub:NAME:CONFIG:SPLIT; queries become 48 of them unless --queries is given (docs/how-to/data.md)",
             WHAT,
             metavar="SOURCE",
         ),
