@@ -40,7 +40,7 @@ class OutputLayer:
         rows, columns = inputs["input_ids"].shape
 
         def catch(states: Tensor) -> Tensor:
-            out = own(states[:, -1:])
+            out: Tensor = own(states[:, -1:])
             caught.append((states, out, out.clone()))  # a network may change the logits in their place
             return out
 
