@@ -225,7 +225,9 @@ def test_a_run_on_data_of_the_hub_is_repeated_unless_the_hub_has_changed(
     import datasets
 
     held = [{"instruction": f"Add {i}.", "output": f"    return {i}"} for i in range(8)]
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, *, split, revision: {("some/set", "train"): held}[name, split])
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, config, *, split, revision: {("some/set", "train"): held}[name, split]
+    )
     folder = made(run, tmp_path, "--sampler", card, "--data", "hub:some/set")
     assert spec_of(folder)["data"]["examples"] == "hub:some/set"
     assert not (folder / "data_files.json").exists()

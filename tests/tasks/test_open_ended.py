@@ -106,7 +106,7 @@ def test_the_sets_of_the_benchmark_are_read_from_the_hub(monkeypatch: pytest.Mon
     datasets = pytest.importorskip("datasets")
     rows = [{"id": "curated-0", "prompt": "Tell me a joke."}, {"id": "curated-1", "prompt": " "}]
     asked = {("yimingzhang/novelty-bench", "curated"): rows}
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, *, split, revision: asked[name, split])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, *, split, revision: asked[name, split])
     task = load_task(load_task_card("noveltybench-curated"))
     assert [p.id for p in task.problems] == ["curated-0"]
     assert task.found == "hub:yimingzhang/novelty-bench:curated (1 rows with a blank prompt are left out)"
