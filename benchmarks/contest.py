@@ -152,13 +152,24 @@ def versions(*packages: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def check_counts(parser: argparse.ArgumentParser, options: Mapping[str, Any], names: Sequence[str]) -> None:
-    """End with the parser's error unless the options `names` are 1 or more and the rows divide over the members."""
-    for name in names:
+def add_rows(parser: argparse.ArgumentParser, usual: int) -> None:
+    """Add the option --rows to `parser`; `usual` is its value where it is not given and the members need no more rows."""
+    help_ = f"rows of the batch (default: {usual}, or more where the members need them on this CPU)"
+    parser.add_argument("--rows", type=int, help=help_)
+
+
+def check_counts(parser: argparse.ArgumentParser, options: dict[str, Any], names: Sequence[str], *, usual: int) -> None:
+    """Fill in the rows, of which `usual` is the usual number, where none are given.
+
+    End with the parser's error unless the options `names` and the rows are 1 or more and the rows divide over the members.
+    """
+    least = least_rows(torch.device("cpu"))
+    if options["rows"] is None and options["members"] > 0:
+        options["rows"] = options["members"] * max(-(-usual // options["members"]), least)
+    for name in ("members", "rows", *names):
         if options[name] < 1:
             parser.error(f"--{name.replace('_', '-')} {options[name]} is too small; give 1 or more")
     rows, members = options["rows"], options["members"]
-    least = least_rows(torch.device("cpu"))
     if rows % members or rows // members < least:
         parser.error(f"--rows {rows} must be a multiple of --members {members}, at least {least} a member")
 

@@ -1,6 +1,6 @@
 """Tokens a CPU second of every engine that draws with K adapters on this machine, in one run.
 
-    python benchmarks/engines.py [--model FOLDER] [--rows 32] [--members 4] [--new-tokens 48] [--rounds 3] [--parts NAME ...]
+    python benchmarks/engines.py [--model FOLDER] [--rows R] [--members 4] [--new-tokens 48] [--rounds 3] [--parts NAME ...]
         [--task humaneval]
 
 Every contender continues the same prompts of a task of code greedily by the same number of tokens, end tokens taken for
@@ -27,7 +27,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import FixedLength, Peer, check_counts, interleave, median_ratio, peers, reported, versions, write_random_adapters
+from contest import (
+    FixedLength,
+    Peer,
+    add_rows,
+    check_counts,
+    interleave,
+    median_ratio,
+    peers,
+    reported,
+    versions,
+    write_random_adapters,
+)
 
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import UsageError
@@ -40,6 +51,7 @@ from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import made_of
 from spa_bench.types import Decoding, Key
 
+ROWS = 32  # of a batch, or more where the members need them
 PARTS = {
     "stacked": "hf, K adapters stacked over one base",
     "peft-single": "PEFT, one adapter on all rows, generate()",
@@ -228,7 +240,6 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--model", default="smollm2", help="folder, GGUF file or name (default: %(default)s)")
     for name, value, what in (
-        ("rows", 32, "rows in the batch"),
         ("members", 4, "adapters, each on rows / members rows"),
         ("new-tokens", 48, "tokens every row draws"),
         ("rounds", 3, "timed rounds, one turn a contender"),
@@ -236,13 +247,14 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
         ("threads", 1, "CPU threads"),
     ):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{what} (default: %(default)s)")
+    add_rows(parser, ROWS)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--task", default="humaneval", help="a task of code, whose prompts are taken (default: %(default)s)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS], help="contenders (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = vars(parser.parse_args(argv))
     as_json = options.pop("json")
-    check_counts(parser, options, ("rows", "members", "new_tokens", "rounds", "rank", "threads"))
+    check_counts(parser, options, ("new_tokens", "rounds", "rank", "threads"), usual=ROWS)
     return Settings(**{**options, "parts": tuple(options["parts"])}), as_json
 
 

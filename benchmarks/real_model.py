@@ -1,6 +1,6 @@
 """Decoding on a real model beside transformers and PEFT, with the limit of the machine, in CPU seconds of one thread.
 
-    python benchmarks/real_model.py [--model FOLDER] [--rows 16] [--tokens 48] [--rounds 3] [--json]
+    python benchmarks/real_model.py [--model FOLDER] [--rows R] [--tokens 48] [--rounds 3] [--json]
 
 Every contender continues the same HumanEval prompts greedily by the same number of tokens, end tokens taken for ordinary
 ones; with K adapters each member has its own part of the prompts. Contenders take turns; a figure is the median over rounds.
@@ -22,7 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import FixedLength, Peer, check_counts, interleave, median_ratio, peers, reported, versions, write_random_adapters
+from contest import (
+    FixedLength,
+    Peer,
+    add_rows,
+    check_counts,
+    interleave,
+    median_ratio,
+    peers,
+    reported,
+    versions,
+    write_random_adapters,
+)
 
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import UsageError
@@ -31,6 +42,7 @@ from spa_bench.runs.job import load_task
 from spa_bench.runs.reopen import made_of
 from spa_bench.types import Decoding, Member, Request
 
+ROWS = 16  # of a batch, or more where the members need them
 DRAWS = 8  # of one prompt, in the measurement of prefill
 
 
@@ -201,7 +213,7 @@ def table(result: dict[str, Any]) -> str:
 def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--model", default="smollm2", help="name or folder of a model (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=16, help="rows of the batch (default: %(default)s)")
+    add_rows(parser, ROWS)
     parser.add_argument("--tokens", type=int, default=48, help="tokens that every row draws (default: %(default)s)")
     parser.add_argument("--members", type=int, default=4, help="adapters (default: %(default)s)")
     parser.add_argument("--rank", type=int, default=8, help="rank of the adapters (default: %(default)s)")
@@ -209,7 +221,7 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = vars(parser.parse_args(argv))
     as_json = options.pop("json")
-    check_counts(parser, options, ("rows", "tokens", "members", "rank", "rounds"))
+    check_counts(parser, options, ("tokens", "rank", "rounds"), usual=ROWS)
     return Settings(**options), as_json
 
 

@@ -25,7 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import FixedLength, Peer, check_counts, interleave, median_ratio, peers, reported, versions, write_random_adapters
+from contest import (
+    FixedLength,
+    Peer,
+    add_rows,
+    check_counts,
+    interleave,
+    median_ratio,
+    peers,
+    reported,
+    versions,
+    write_random_adapters,
+)
 
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import UsageError
@@ -35,6 +46,7 @@ from spa_bench.models.hf.model import HFModel, HFOptions
 Generate = Callable[[], list[list[int]]]
 """Generates all rows, text to text, and returns the new tokens of each."""
 
+ROWS = 64  # of a batch, or more where the members need them
 PEERS = {
     "peft_single": "PEFT, one adapter on all rows, generate()",
     "peft_mixed": "PEFT, mixed batch, generate(adapter_names=...)",
@@ -168,7 +180,7 @@ def table(result: Mapping[str, Any]) -> str:
 def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--model", default=str(MODEL), help="folder or hub name; default: the embedded model")
-    parser.add_argument("--rows", type=int, default=64, help="rows in the batch (default: %(default)s)")
+    add_rows(parser, ROWS)
     parser.add_argument("--members", type=int, default=8, help="adapters, each on rows / members rows (default: %(default)s)")
     parser.add_argument("--prompts", type=int, help="distinct prompts; default: as many as a member has rows")
     parser.add_argument("--new-tokens", type=int, default=64, help="tokens every row draws (default: %(default)s)")
@@ -184,7 +196,7 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     options = vars(parser.parse_args(argv))
     as_json = options.pop("json")
     rows, members = options["rows"], options["members"]
-    check_counts(parser, options, ("rows", "members", "new_tokens", "rounds", "rank", "threads"))
+    check_counts(parser, options, ("new_tokens", "rounds", "rank", "threads"), usual=ROWS)
     if options["prompts"] is None:
         options["prompts"] = rows // members
     if not 1 <= options["prompts"] <= rows // members:
