@@ -195,8 +195,8 @@ def _settings(argv: Sequence[str] | None) -> tuple[Settings, bool]:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = vars(parser.parse_args(argv))
     as_json = options.pop("json")
-    rows, members = options["rows"], options["members"]
     check_counts(parser, options, ("new_tokens", "rounds", "rank", "threads"), usual=ROWS)
+    rows, members = options["rows"], options["members"]
     if options["prompts"] is None:
         options["prompts"] = rows // members
     if not 1 <= options["prompts"] <= rows // members:
