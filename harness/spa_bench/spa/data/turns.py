@@ -312,10 +312,10 @@ def _json_list(text: str) -> list[object] | None:
     if not text.lstrip().startswith("["):
         return None
     try:
-        found = json.loads(text)
+        found = _pruned(json.loads(text))
     except (ValueError, RecursionError):
         return None
-    return [_pruned(one) for one in found if one is not None] if isinstance(found, list) else None
+    return found if isinstance(found, list) else None
 
 
 def _pruned(value: object) -> object:
