@@ -42,7 +42,7 @@ class Codec:
         self.end_token: int = min(ends) if own is None else own
         self._check([self.end_token])
         self._spelling = Spelling(tokenizer, ends)
-        self._ends_by: dict[tuple[str, ...], frozenset[int]] = {}  # asked for at every token that is drawn
+        self._specials: dict[tuple[str, ...], frozenset[int]] = {}
         self._front = self._around()
         self._anchors = self._chosen()
 
@@ -114,9 +114,10 @@ class Codec:
 
         No text of an answer shows a special token.
         """
-        if stop not in self._ends_by:
-            self._ends_by[stop] = self.ends.union(*map(self._special, stop))
-        return self._ends_by[stop]
+        if stop not in self._specials:
+            self._specials[stop] = frozenset().union(*map(self._special, stop))
+        special = self._specials[stop]
+        return self.ends | special if special else self.ends  # asked for at every token that is drawn
 
     # prompts and pairs -----------------------------------------------------------------------------------------
 
