@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from doubles import MockModel
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.spa.batches import encode, pair_ids
-from spa_bench.spa.data.sets import as_pairs
+from spa_bench.spa.data.reading import Reading
+from spa_bench.spa.data.sets import as_pairs, in_template
 from spa_bench.spa.data.shapes import Instruction
-from spa_bench.spa.data.templates import Template, template_of
+from spa_bench.spa.data.templates import ALPACA, Template, template_of
+from spa_bench.spa.training_data import load_data
 from spa_bench.types import Decoding, Example, Request
 
 ADD = Instruction((("user", "Add."),), "3")
@@ -119,10 +123,56 @@ def test_chat_with_a_model_that_has_no_template_is_one_line(tiny_model: HFModel)
             template_of("chat", model)
 
 
-def test_turns_that_a_chat_template_refuses_are_an_error_that_names_the_row(chat: HFModel):
-    rows = [ADD, Instruction((("tool", "x"), ("user", "Add.")), "3")]
-    with pytest.raises(DataError, match=r"^row 2 of x.json: the chat template .* refuses the messages: no tools; remove it or"):
-        as_pairs(rows, Template("chat", chat), "x.json")
+TOOL = Instruction((("tool", "x"), ("user", "Add.")), "3")
+
+
+def test_turns_that_a_chat_template_refuses_are_an_error_that_names_the_row_and_their_number(chat: HFModel):
+    read = Reading([ADD, TOOL, TALK, TOOL], [1, 2, 5, 9], "")
+    why = "the chat template of model 'chatty' refuses the messages: no tools"
+    told = rf"^row 2 of x.json: {why}; 2 of 4 rows are refused by the template: mend them, leave them out with --set data.unus"
+    with pytest.raises(DataError, match=told):
+        as_pairs(read, Template("chat", chat), "x.json")
+    for unusable in ("refuse", "drop"):
+        with pytest.raises(DataError, match=r"1 of 1 rows are refused by the template: mend them, or use data.template = "):
+            in_template(Reading([TOOL], [3], ""), Template("chat", chat), "x.json", unusable)
+
+
+def test_turns_that_a_chat_template_refuses_can_be_left_out_and_are_counted(chat: HFModel):
+    read = Reading([TOOL, ADD, TOOL, TALK], [2, 3, 7, 9], "x.json: 9 rows: ...", {"bad": 5})
+    template = Template("chat", chat)
+    left, pairs = in_template(read, template, "x.json", "drop")
+    assert (left.rows, left.numbers) == ([ADD, TALK], [3, 9])
+    assert pairs == [template(ADD), template(TALK)]
+    assert left.left_out == {"bad": 5, "refused by the chat template": 2}
+    assert left.told.startswith(
+        "x.json: 9 rows: ...; 2 of 4 rows are refused by the template and left out (the first is row 2: "
+    )
+    whole = Reading([ADD, TALK], [3, 9], "")
+    assert in_template(whole, ALPACA, "x.json", "drop")[0] is whole
+
+
+def _refused_in_both(folder: Path) -> SamplerCard:
+    """A card whose pairs and queries are files in which the chat template refuses every third row."""
+    for name, count in (("pairs", 9), ("queries", 6)):
+        turns = [[{"role": "user", "content": f"{name} {i}"}, {"role": "assistant", "content": f"{i}"}] for i in range(count)]
+        for i in range(0, count, 3):
+            turns[i].insert(0, {"role": "system", "content": "Be brief."})
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"messages": t}) + "\n" for t in turns))
+    data = {"examples": str(folder / "pairs.jsonl"), "queries": str(folder / "queries.jsonl"), "unusable": "drop"}
+    return load_sampler_card("spa-influence", {f"data.{key}": value for key, value in data.items()} | {"members": 2})
+
+
+def test_pairs_and_queries_that_the_template_refuses_are_left_out_together_with_their_numbers(
+    chat: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(chat.codec.tokenizer, "chat_template", CHATML.replace("'tool'", "'system'"))
+    card = _refused_in_both(tmp_path)
+    data = load_data(card, chat, 0)
+    assert [e.completion for e in data.examples] == ["1", "2", "4", "5", "7", "8"]
+    assert [e.completion for e in data.queries] == ["1", "2", "4", "5"]
+    assert [line.count("rows are refused by the template and left out") for line in data.told] == [1, 1]
+    with pytest.raises(DataError, match=r"pairs.jsonl: .*; 3 of 9 rows are refused by the template: mend them, leave them out"):
+        load_data(replace(card, data=replace(card.data, unusable="refuse")), chat, 0)
 
 
 def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day(chat: HFModel, monkeypatch: pytest.MonkeyPatch):

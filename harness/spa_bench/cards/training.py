@@ -49,7 +49,7 @@ class DataCard:
     # pairs that repeat an earlier one: keep (and count them), drop or refuse; such queries: left out (and counted) or refused
     duplicates: str = "keep"
     labels: str = "auto"  # what label and kto_tag say: auto (true and false: KTO's), kto (0 and 1 too) or ignore
-    unusable: str = "refuse"  # rows without text or an answer: refuse (and count them) or drop (and count them)
+    unusable: str = "refuse"  # rows without text or an answer, or that the chat template refuses: refuse or drop, counted
     decontaminate: bool = False  # leave out (and count) pairs that overlap the task's problems
     # [share, above 0 to 1] the part of the fitting examples, drawn with the seed; a larger share contains a smaller one
     share: float = 1.0

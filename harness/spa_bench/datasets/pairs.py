@@ -13,7 +13,7 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.models.base import PairModel
 from spa_bench.spa.batches import fitting
 from spa_bench.spa.data.reading import reading_of
-from spa_bench.spa.data.sets import as_pairs, example_rows, hash_examples
+from spa_bench.spa.data.sets import example_rows, hash_examples, in_template
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import EMBEDDED, read_rows
 from spa_bench.spa.data.templates import ALPACA, Template, template_of
@@ -76,14 +76,10 @@ def read_set(source: str, *, model: PairModel | None = None, data: DataCard | No
     """
     data = replace(data or DataCard(), examples=source)
     template = _template(data.template, model)
-    tests: list[tuple[str, str]] = []
-    if source in EMBEDDED:
-        read = example_rows(data)
-    else:
-        rows = read_rows(source)
-        read = reading_of(rows, source, data)
-        tests = [_tests(rows[number - 1][1]) for number in read.numbers]
-    examples = as_pairs(read.rows, template, source, read.numbers)
+    rows = None if source in EMBEDDED else read_rows(source)
+    read = example_rows(data) if rows is None else reading_of(rows, source, data)
+    read, examples = in_template(read, template, source, data.unusable)
+    tests = [] if rows is None else [_tests(rows[number - 1][1]) for number in read.numbers]
     if not examples:
         raise DataError(f"{source} has no pairs: there is nothing to measure")
     own = tests or [("", "")] * len(examples)

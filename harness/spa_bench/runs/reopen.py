@@ -22,7 +22,7 @@ from spa_bench.runs.engines import HF, Chosen, engine_of_spec, model_with
 from spa_bench.runs.folder import DATA_FILES, TASK_FILE, RunFolder, from_elsewhere
 from spa_bench.runs.job import Job, load_task
 from spa_bench.spa.data import files_of, hubs_of
-from spa_bench.spa.data.sets import as_pairs, hash_examples
+from spa_bench.spa.data.sets import hash_examples, in_template
 from spa_bench.spa.data.templates import template_of
 from spa_bench.spa.synthesize.targets import read_targets
 from spa_bench.spa.training_data import load_data, read_queries
@@ -326,7 +326,8 @@ def _data_here(job: Job, model: Model, task: Task) -> dict[str, object]:
     if {"queries"} & {*files_of(card), *hubs_of(card)}:
         read, _ = read_queries(card.data)
         template = template_of(card.data.template, trainable(model))
-        hashes["queries_hash"] = hash_examples(as_pairs(read.rows, template, card.data.queries, read.numbers))
+        _, queries = in_template(read, template, card.data.queries, card.data.unusable)
+        hashes["queries_hash"] = hash_examples(queries)
     return hashes
 
 

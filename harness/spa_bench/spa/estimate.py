@@ -17,7 +17,8 @@ from spa_bench.errors import DataError
 from spa_bench.models.hf.placed import room_over
 from spa_bench.spa.attribution.cost import estimate_cost
 from spa_bench.spa.batches import pair_ids
-from spa_bench.spa.data.sets import as_pairs, sample_size
+from spa_bench.spa.data.reading import Reading
+from spa_bench.spa.data.sets import in_template, sample_size
 from spa_bench.spa.data.templates import template_of
 from spa_bench.spa.footprint import Footprint, footprint
 from spa_bench.spa.losses import CHUNK_BYTES
@@ -123,12 +124,13 @@ def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *,
     template = template_of(card.data.template, model)
     rows, numbers = sources.examples.rows, sources.examples.numbers
     chosen = random.Random(0).sample(range(len(rows)), min(_SAMPLE, len(rows)))
-    some = as_pairs([rows[i] for i in chosen], template, card.data.examples, [numbers[i] for i in chosen])
+    sample = Reading([rows[i] for i in chosen], [numbers[i] for i in chosen], "")
+    _, some = in_template(sample, template, card.data.examples, card.data.unusable)
     sizes = [sum(map(len, pair_ids(model, pair))) for pair in some]
     most = min(card.lora.length or model.context, model.context)
     fitting = [size for size in sizes if size <= most] or [most]
     mean = sum(fitting) / len(fitting)
-    pairs = max(1, round(len(rows) * card.data.share * len(fitting) / len(sizes)))
+    pairs = max(1, round(len(rows) * card.data.share * len(fitting) / len(chosen)))
     cost, layers = footprint(model, card.lora), model.lora_layers(card.lora.targets)
     found: list[Estimate] = []
     if scored:

@@ -18,7 +18,7 @@ from spa_bench.spa import partition
 from spa_bench.spa.batches import pair_ids
 from spa_bench.spa.data.overlap import Audit, audit
 from spa_bench.spa.data.reading import Reading
-from spa_bench.spa.data.sets import as_pairs, distinct, draw_queries, example_rows, hash_examples, query_rows, sample_size
+from spa_bench.spa.data.sets import distinct, draw_queries, example_rows, hash_examples, in_template, query_rows, sample_size
 from spa_bench.spa.data.shapes import Row
 from spa_bench.spa.data.sources import is_sampled, named
 from spa_bench.spa.data.sources import needs_queries as needs_queries
@@ -194,7 +194,7 @@ def load_data(
     assert sources.made is not None or not card.synthesizes  # whoever has a card that makes pairs calls made_sources first
     sources, found = compared(card, sources, problems)
     source = f"the pairs of {card.synthesize.method}" if card.synthesizes else card.data.examples
-    pairs = as_pairs(sources.examples.rows, template, source, sources.examples.numbers)
+    sources, pairs, asked = _in_template(card, sources, template, source)
     most, limit = most_tokens(card.lora.length, model)
     sizes = [tokens_at_most(model, pair, most) for pair in pairs]
     examples = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= most]
@@ -210,7 +210,7 @@ def load_data(
         which = f"(data.share = {card.data.share:g} of {fit} that fit)" if fit else f"that fit {limit}"
         raise DataError(f"{card.trained} parts from {len(examples)} examples {which}: give more, or fewer members")
     if needs_queries(card):
-        queries = _queries(card, model, seed, sources=sources, examples=examples, template=template)
+        queries = _queries(card, model, seed, sources=sources, examples=examples, asked=asked)
     used = any(template.takes(row) for read in (sources.examples, sources.queries) if read for row in read.rows)
     return TrainingData(
         examples=examples,
@@ -245,22 +245,33 @@ def _own(card: SamplerCard) -> dict[str, object]:
     return hashes
 
 
+def _in_template(
+    card: SamplerCard, sources: Sources, template: Template, source: str
+) -> tuple[Sources, list[Example], list[Example]]:
+    """(`sources` without rows that the template refuses, the text of the examples, that of the queries that are read)."""
+    examples, pairs = in_template(sources.examples, template, source, card.data.unusable)
+    if sources.queries is None:
+        return replace(sources, examples=examples), pairs, []
+    queries, asked = in_template(sources.queries, template, card.data.queries, card.data.unusable)
+    _enough_queries(card, len(asked), "different ones are in")
+    return replace(sources, examples=examples, queries=queries), pairs, asked
+
+
 def _queries(
-    card: SamplerCard, model: PairModel, seed: int, *, sources: Sources, examples: Sequence[Example], template: Template
+    card: SamplerCard, model: PairModel, seed: int, *, sources: Sources, examples: Sequence[Example], asked: list[Example]
 ) -> list[Example]:
-    """The queries of a sampler with parts: all of a source, or a sample of the `examples` that fit."""
+    """The queries of a sampler with parts: those `asked` of a source, or a sample of the `examples` that fit."""
     if sources.queries is None:
         queries = draw_queries(card.data.queries, examples, seed)
         _enough_queries(card, len(queries), "are drawn by")
         return queries
-    queries = as_pairs(sources.queries.rows, template, card.data.queries, sources.queries.numbers)
-    for query, row, number in zip(queries, sources.queries.rows, sources.queries.numbers, strict=True):
+    for query, row, number in zip(asked, sources.queries.rows, sources.queries.numbers, strict=True):
         if (size := _tokens(model, query)) > model.context:
             raise DataError(
                 f"row {number} of the queries {card.data.queries!r} ({one_line(_asked(row), _SHOWN)!r}) has {size} tokens, "
                 f"more than the model's context of {model.context}; shorten it, or use other queries"
             )
-    return queries
+    return asked
 
 
 def _without_repeats(read: Reading, policy: str, source: str) -> tuple[Reading, int]:

@@ -144,7 +144,7 @@ def _measured(point: Point, seed: int, how: Measuring) -> tuple[PairsOfSeed, lis
 
 
 def _pairs(source: str) -> list[Example]:
-    return as_pairs(example_rows(DataCard(examples=source)).rows, Template("plain"), source)
+    return as_pairs(example_rows(DataCard(examples=source)), Template("plain"), source)
 
 
 def held_out(card: SamplerCard) -> list[Example]:
@@ -158,7 +158,7 @@ def held_out(card: SamplerCard) -> list[Example]:
             f"the study synthesize measures pairs with examples that no method sees, and data.queries is {source!r}; give "
             "--queries SOURCE with such examples, beside --data SOURCE with the targets"
         )
-    return distinct(as_pairs(query_rows(card.data).rows, Template("plain"), source))
+    return distinct(as_pairs(query_rows(card.data), Template("plain"), source))
 
 
 def check_held_out(points: Sequence[Point]) -> None:

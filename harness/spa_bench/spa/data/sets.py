@@ -76,7 +76,7 @@ def draw_queries(source: str, examples: Sequence[Example], seed: int) -> list[Ex
 def load_examples(source: str, columns: ColumnsCard | None = None, template: Template = ALPACA) -> list[Example]:
     """Pairs of an embedded set, a file or the hub, put into `template`. Raises DataError that names place and fault."""
     read = example_rows(DataCard(examples=source, columns=columns or ColumnsCard()))
-    return as_pairs(read.rows, template, source, read.numbers)
+    return as_pairs(read, template, source)
 
 
 def load_queries(source: str, examples: Sequence[Example], seed: int, template: Template = ALPACA) -> list[Example]:
@@ -84,7 +84,7 @@ def load_queries(source: str, examples: Sequence[Example], seed: int, template: 
     if is_sampled(source):
         return draw_queries(source, examples, seed)
     read = query_rows(DataCard(queries=source))
-    return as_pairs(read.rows, template, source, read.numbers)
+    return as_pairs(read, template, source)
 
 
 def read_pairs(path: Path) -> list[Example]:
@@ -93,22 +93,42 @@ def read_pairs(path: Path) -> list[Example]:
     if not rows:
         raise DataError(f"{path} holds no examples")
     read = reading_of(rows, str(path), DataCard())
-    return as_pairs(read.rows, ALPACA, str(path), read.numbers)
+    return as_pairs(read, ALPACA, str(path))
 
 
-def as_pairs(rows: Sequence[Row], template: Template, source: str, numbers: Sequence[int] | None = None) -> list[Example]:
-    """The rows as text; `numbers` says which row of `source` each is, without it they are all its rows.
+def as_pairs(read: Reading, template: Template, source: str) -> list[Example]:
+    """The rows of `source` as text. Raises DataError as in_template, also for a single row that the template refuses."""
+    return in_template(read, template, source, "refuse")[1]
 
-    Raises DataError that names a row which the template refuses.
+
+def in_template(read: Reading, template: Template, source: str, unusable: str) -> tuple[Reading, list[Example]]:
+    """(the rows of `source` that the template takes, their text).
+
+    A chat template may refuse rows, by their roles or their order. `unusable` is data.unusable: with "drop" they are left out
+    and counted in the reading. Raises DataError with "refuse", which names the first of them and their number, and where no
+    row is left.
     """
-    pairs = []
-    for row, number in zip(rows, numbers or range(1, len(rows) + 1), strict=True):
+    taken: list[int] = []
+    pairs: list[Example] = []
+    refused: dict[int, str] = {}
+    for i, row in enumerate(read.rows):
         try:
             pairs.append(template(row))
+            taken.append(i)
         except ModelError as error:
-            why = error.why if isinstance(error, ChatTemplateError) else error
-            raise DataError(f'row {number} of {source}: {why}; remove it or use data.template = "alpaca"') from error
-    return pairs
+            refused[i] = error.why if isinstance(error, ChatTemplateError) else str(error)
+    if not refused:
+        return read, pairs
+    first, why = next(iter(refused.items()))
+    told = f"{len(refused)} of {len(read.rows)} rows are refused by the template"
+    if unusable == "refuse" or not taken:
+        drop = "leave them out with --set data.unusable=drop, " if taken else ""
+        raise DataError(
+            f'row {read.numbers[first]} of {source}: {why}; {told}: mend them, {drop}or use data.template = "alpaca"'
+        )
+    left_out = read.left_out | {"refused by the chat template": len(refused)}
+    told = f"{read.told or source}; {told} and left out (the first is row {read.numbers[first]}: {why})"
+    return Reading([read.rows[i] for i in taken], [read.numbers[i] for i in taken], told, left_out), pairs
 
 
 def distinct(rows: Sequence[T]) -> list[T]:

@@ -17,7 +17,7 @@ def read_targets(card: SynthesisCard, data: DataCard | None = None) -> list[Exam
     """The different targets of a card as text, instructions as they are. Raises DataError, also for too few."""
     data = replace(data or DataCard(), examples=card.targets)
     read = example_rows(data)
-    targets = distinct(as_pairs(read.rows, Template("plain"), card.targets, read.numbers))
+    targets = distinct(as_pairs(read, Template("plain"), card.targets))
     least = synthesis_kind(card.method).targets
     if len(targets) < least:
         raise DataError(
