@@ -374,6 +374,10 @@ def test_the_description_hashes_the_weights_and_not_the_place(tiny_model: HFMode
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "README.md").write_text("not part of the model")
     assert hash_folder(tmp_path) == hash_folder(tiny_folder)
+    for name in ("qwen.tiktoken", "vocab.bpe", "bpe.codes"):  # files of tokenizers
+        (tmp_path / name).write_text("IQ== 0")
+        assert hash_folder(tmp_path) != hash_folder(tiny_folder)
+        (tmp_path / name).unlink()
     weights = bytearray((tmp_path / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(weights)

@@ -157,6 +157,24 @@ def test_a_folder_of_sentence_transformers_counts_by_weights_of_the_older_format
     assert found[0] == found[1] != found[2]
 
 
+def test_an_encoder_of_sentence_transformers_counts_by_the_version_of_that_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import importlib.metadata
+
+    def told() -> dict[str, str]:
+        return encoders.identity(str(tmp_path))
+
+    (tmp_path / "config.json").write_text("{}")
+    other = {"sentence-transformers": "9.9"}
+    real = importlib.metadata.version
+    plain = told()
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: other.get(name) or real(name))
+    assert told() == plain  # one of transformers
+    (tmp_path / "modules.json").write_text("[]")
+    assert told()["sentence-transformers"] == "9.9"
+
+
 def test_tf_idf_counts_by_its_version():
     assert encoders.identity("tf-idf")["scikit-learn"]
 

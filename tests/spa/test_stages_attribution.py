@@ -1,6 +1,7 @@
 """The stage of the scores: its key, the warm-up that it shares, what a stopped one leaves, attributors of the user's own."""
 
 import errno
+import importlib.metadata
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -201,6 +202,23 @@ def test_bm25_draws_nothing_so_every_seed_shares_its_scores(tiny_model: HFModel,
         for seed in (0, 1)
     }
     assert len(folders) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "package"),
+    [("bm25", "rank-bm25"), ("embedding", "scikit-learn"), ("random", "")],
+    ids=["bm25", "tf-idf", "random"],
+)
+def test_another_version_of_the_library_that_counts_makes_other_scores(
+    method: str, package: str, tiny_model: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    card = with_scores(method=method)
+    folder, real = scores(tiny_model, tmp_path, card), importlib.metadata.version
+    changed = {"rank-bm25", "scikit-learn"}
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name in changed else real(name))
+    assert (scores(tiny_model, tmp_path, card) != folder) == bool(package)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name in changed - {package} else real(name))
+    assert scores(tiny_model, tmp_path, card) == folder  # the libraries of other methods
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,7 +17,7 @@ from scipy import sparse
 
 from spa_bench.errors import DataError, ModelError, UsageError
 from spa_bench.mini.embedded import EMBEDDED
-from spa_bench.support.provenance import hash_folder
+from spa_bench.support.provenance import hash_folder, installed
 from spa_bench.types import Example
 
 TF_IDF = "tf-idf"
@@ -79,19 +78,20 @@ def encode(
 
 
 def identity(encoder: str) -> dict[str, str]:
-    """What distinguishes this encoder from another of its name: a version, a hash of files, or a commit on the hub.
+    """What distinguishes this encoder from another of its name: a hash of files, or a commit on the hub, and a version.
 
     Raises ModelError when it is neither a folder nor found on the hub or in its cache.
     """
     if encoder == TF_IDF:
-        return {"name": encoder, "scikit-learn": version("scikit-learn")}
+        return {"name": encoder, **installed("scikit-learn")}
+    library = installed("sentence-transformers") if _is_sentence(encoder) else {}  # that of transformers is in every key
     folder = _folder(encoder)
     if folder is not None:
         name = encoder if encoder == EMBEDDED else folder.name
         below = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
         more = (".bin",) if _is_sentence(encoder) else ()  # that library also reads weights of this older format
-        return {"name": name, "hash": " ".join(f"{p.relative_to(folder)}:{hash_folder(p, more)}" for p in below)}
-    return {"name": encoder, "commit": _commit(encoder.removeprefix(_SENTENCE))}
+        return {"name": name, "hash": " ".join(f"{p.relative_to(folder)}:{hash_folder(p, more)}" for p in below), **library}
+    return {"name": encoder, "commit": _commit(encoder.removeprefix(_SENTENCE)), **library}
 
 
 def _tf_idf(texts: Sequence[str], others: Sequence[str]) -> tuple[Vectors, Vectors]:

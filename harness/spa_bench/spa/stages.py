@@ -103,6 +103,8 @@ class Stages:
             recipe["lora"] = {k: getattr(card.lora, k) for k in keys}
             if any(card.attribution.checkpoints):
                 recipe["warm-up"] = self._warm_up_recipe()
+        if card.attribution.method == "bm25":
+            recipe["library"] = provenance.installed("rank-bm25")
         if card.attribution.method == "embedding":
             recipe["encoder"] = encoders.identity(card.attribution.encoder)
         if ":" in card.attribution.method:

@@ -9,11 +9,13 @@ import platform
 import re
 import subprocess
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("spa-bench", "numpy", "torch", "transformers", "tokenizers", "peft", "sacrebleu", "evalplus")
+_HASHED = frozenset({".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".bpe", ".codes"})
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -24,13 +26,16 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)  # looking them up reads a file a package
 def _installed() -> dict[str, str]:
-    installed = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
+    return {"python": platform.python_version(), **installed(*PACKAGES)}
+
+
+def installed(*names: str) -> dict[str, str]:
+    """Versions of the packages `names`; those that are not installed are left out."""
+    found = {}
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def code() -> dict[str, object]:
@@ -100,7 +105,7 @@ def hash_folder(folder: Path, more: Collection[str] = ()) -> str:
     """Hash over names and contents of the weight, config and tokenizer files in `folder`, `more` suffixes among them."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(folder.iterdir()):
-        if file.suffix in {".safetensors", ".json", ".model", ".txt", ".jinja", *more} and file.name != "training.json":
+        if file.suffix in _HASHED.union(more) and file.name != "training.json":
             digest.update(file.name.encode() + b"\0")
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from spa_bench.cards.training import PartitionCard
 from spa_bench.errors import DataError
 from spa_bench.spa.encoders import Vectors
+from spa_bench.support.provenance import installed
 
 STARTS = 10  # number of random starts (k-means++), of which the best is kept
 _ROUNDS = 300
@@ -14,7 +13,7 @@ _ROUNDS = 300
 
 def library(card: PartitionCard) -> dict[str, object]:
     """The version of scikit-learn, which the clusters depend on."""
-    return {"scikit-learn": version("scikit-learn")}
+    return {**installed("scikit-learn")}
 
 
 def cluster(rows: Vectors, k: int, seed: int, what: str) -> list[int]:
