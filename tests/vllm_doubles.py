@@ -14,7 +14,13 @@ from spa_bench.models.engine import LoraAdapter, Target, TargetScores
 from spa_bench.models.vllm.asked import Answer, Asked, Opened
 from spa_bench.models.vllm.options import ModelFacts, VllmOptions
 
-FACTS = ModelFacts(path="folder", name="double", vocabulary=100, ends=frozenset({0, 7}), context=80, dtype="float32")
+
+def ends(stop: tuple[str, ...]) -> frozenset[int]:
+    """The end tokens; "<|end|>" is the text of another special token."""
+    return frozenset({0, 7, *([9] if "<|end|>" in stop else [])})
+
+
+FACTS = ModelFacts(path="folder", name="double", vocabulary=100, ends=ends, context=80, dtype="float32")
 SETTINGS: dict[str, object] = {"version": "0.32.0", "runner": "V1", "attention": "CPU_ATTN", "dtype": "float32"}
 
 

@@ -71,7 +71,7 @@ def engine_of(one: World, python: str, said: list[str], **given: Any) -> VllmEng
         path=str(one.folder),
         name=one.name,
         vocabulary=one.vocabulary,
-        ends=one.ends,
+        ends=lambda stop: one.ends,
         context=min(one.context, 1024),
         dtype="float32",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,14 @@ def test_every_draw_gets_its_own_answer_in_whatever_order(adapters: list[LoraAda
     assert {(d.tokens, d.finish) for d in got} == {((20, 21, 0), "stop")}
     asked = [a for a in backend.asked if "prompt_logprobs" not in a.sampling]
     assert [len(a.ids) for a in asked] == [3, 3, 3, 2, 2, 2, 1, 1, 1]  # the longest first
+
+
+def test_special_tokens_that_stop_strings_spell_end_an_answer_there(adapters: list[LoraAdapter]):
+    backend, stops = Memory(), [(), ("\n\n",), ("\n\n", "<|end|>")]
+    wanted = [replace(draws(adapters)[0], decoding=Decoding(stop=stop), prompt=(1,) * (9 - i)) for i, stop in enumerate(stops)]
+    list(engine(backend).draw(wanted))
+    asked = [a for a in backend.asked if "prompt_logprobs" not in a.sampling]
+    assert [a.sampling["stop_token_ids"] for a in asked] == [[0, 7], [0, 7], [0, 7, 9]]
 
 
 def test_scores_are_those_of_the_target_alone_also_where_it_fills_the_context(adapters: list[LoraAdapter]):

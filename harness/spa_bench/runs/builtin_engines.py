@@ -78,7 +78,7 @@ def _facts(model: HFModel | UnloadedModel) -> ModelFacts:
         path=model.path,
         name=model.name,
         vocabulary=model.vocabulary,
-        ends=model.codec.ends,
+        ends=model.codec.ends_by,
         context=model.context,
         dtype=str(dtype_of(loading.dtype, device_of(loading.device))).removeprefix("torch."),
         threads=loading.threads or len(os.sched_getaffinity(0)),

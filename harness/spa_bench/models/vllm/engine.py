@@ -83,7 +83,7 @@ class VllmEngine:
     def draw(self, draws: Sequence[Draw]) -> Iterator[Drawn]:
         """See Engine.draw. The longest prompts begin first, equal ones together, as they are read once."""
         order = sorted(draws, key=lambda d: (-len(d.prompt), d.adapter.name if d.adapter else "", d.prompt))
-        asked = [drawing(d, self._model.ends) for d in order]
+        asked = [drawing(d, self._model.ends(d.decoding.stop)) for d in order]
         vllm = self._ready([d.adapter for d in draws])
         for place, answer in self._answers(vllm, asked):
             draw = order[place]
@@ -123,7 +123,7 @@ class VllmEngine:
     def _opened(self, adapters: Sequence[LoraAdapter]) -> _Open:
         adapters = tuple({a.name: a for a in adapters}.values())
         before, self._open = self.fingerprint(), None
-        wanted = canary.row(self._model.vocabulary, self.context or 1, self._model.ends)
+        wanted = canary.row(self._model.vocabulary, self.context or 1, self._model.ends(()))
         targets = canary.targets(adapters, wanted)
         told = self._by_transformers(targets)  # first: it says in its own words what is wrong with an adapter
         vllm = self._backend.open(adapters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -85,7 +86,7 @@ class ModelFacts:
     path: str  # a local folder or a name on the hub
     name: str  # by which messages speak of it
     vocabulary: int  # rows of the embedding
-    ends: frozenset[int]  # token ids that end an answer
+    ends: Callable[[tuple[str, ...]], frozenset[int]]  # the token ids that end an answer with these stop strings
     context: int  # the most tokens of context and continuation together
     dtype: str  # of the run: float32, bfloat16, float16
     threads: int = 1  # of a CPU
