@@ -48,6 +48,16 @@ def test_a_window_that_no_row_of_the_probe_reaches_over_is_taken_from_the_config
     assert probed("llama").way.block == 16
 
 
+@pytest.mark.parametrize(("windows", "block"), [([None, 256], 0), ([[256], 8], 0), ([8, None], 16)])
+def test_windows_in_a_list_with_one_for_each_layer_are_taken_too(
+    windows: list[Any], block: int, monkeypatch: pytest.MonkeyPatch
+):
+    as_large(monkeypatch)
+    network = small_network(BY_NAME["llama"])
+    network.config.attention_windows = windows
+    assert probe(network, vocabulary=1024, context=384, device=CPU).way.block == block
+
+
 @pytest.mark.parametrize(("window", "block"), [(383, 0), (384, 0), (399, 0), (400, 16)])
 def test_a_window_that_rows_reach_over_with_their_masked_columns_alone_is_one(window: int, block: int):
     known = BY_NAME["mistral"]

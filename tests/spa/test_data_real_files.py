@@ -176,7 +176,7 @@ def test_a_conversation_that_ends_with_another_answer_than_the_chosen_one_is_ref
         recognise({"messages": [Q, BAD], "chosen": "A", "rejected": "BAD"}, "here")
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"weight": 0.0}])
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"weight": 0.0}, {"weight": "0"}, {"train": "False"}])
 def test_an_answer_that_its_turn_keeps_out_of_training_is_not_the_completion(mark: dict[str, Any]):
     turns = [Q, A, {"role": "user", "content": "Q2"}, {**BAD, **mark}]
     assert recognise({"messages": turns}, "here") == ASKED

@@ -343,14 +343,16 @@ class _Probe:
 
 
 def _numbers(config: Any) -> Iterator[tuple[str, int]]:
-    """Names and values of the whole numbers in a config and the tables in it."""
-    waiting = [config.to_dict()]
+    """Names and values of the whole numbers in a config and the tables in it; those of a list have its name."""
+    waiting: list[tuple[str, object]] = list(config.to_dict().items())
     while waiting:
-        for name, value in waiting.pop().items():
-            if isinstance(value, dict):
-                waiting.append(value)
-            elif isinstance(value, int) and not isinstance(value, bool):
-                yield str(name), value
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(str(key), one) for key, one in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(name, one) for one in value]
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield name, value
 
 
 def first_line(error: BaseException) -> str:

@@ -37,6 +37,7 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(_RESULTS, "result"),
 }
 _TEXTS = ("text", "input_text", "output_text")  # types of parts that are text
+_NO = ("0", "0.0", "false")  # what a mark says as text, as tables of text have it
 _BOTH = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("question", "answer"))
 
 Role = Literal["user", "assistant", "system", "call", "result"]
@@ -287,7 +288,12 @@ def _listed(calls: object, place: str) -> Sequence[object]:
 
 def _is_trained(turn: Mapping[str, object]) -> bool:
     marks = [turn[key] for key in ("weight", "train") if key in turn]
-    return not any(mark is False or (isinstance(mark, int | float) and mark == 0) for mark in marks)
+    return not any(
+        mark is False
+        or (isinstance(mark, int | float) and mark == 0)
+        or (isinstance(mark, str) and mark.strip().lower() in _NO)
+        for mark in marks
+    )
 
 
 def _is_part(value: object) -> bool:
