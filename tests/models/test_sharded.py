@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import pytest
 import torch
 
 from doubles import Lines, sampler_card
+from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.executors.base import Seat
@@ -34,9 +36,10 @@ from spa_bench.models.hf.stacked_lora import trained_over
 from spa_bench.models.sharded import ShardedModel, request_shards
 from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.divergence import measure_divergence
+from spa_bench.runs.plan import estimate_line
 from spa_bench.spa.shared import train_members
 from spa_bench.spa.stages import Stages
-from spa_bench.spa.training_data import TrainingData
+from spa_bench.spa.training_data import TrainingData, read_sources
 from spa_bench.types import Asked, Decoding, Example, Member, Problem, Request
 from tiny import random_adapter
 from workers_here import Here, InThisProcess
@@ -88,6 +91,13 @@ def test_it_is_every_kind_of_model_that_one_process_is(two: ShardedModel, tiny_m
     assert two.describe() == tiny_model.describe()
     assert two.numerics() == tiny_model.numerics()
     assert (two.name, two.context) == (tiny_model.name, tiny_model.context)
+
+
+def test_the_plan_has_the_time_of_all_workers_and_the_memory_of_one(two: ShardedModel, tiny_model: HFModel):
+    card = load_sampler_card("spa-influence", {"attribution.checkpoints": [24], "lora.together": 1})
+    line = estimate_line(card, two, read_sources(card))
+    assert re.search(r": warm-up .* GB; attribution .* GB; training .* GB at the peak of a worker$", line), line
+    assert estimate_line(card, tiny_model, read_sources(card)).endswith(" GB at the peak")
 
 
 def test_answers_are_those_of_one_process(two: ShardedModel, tiny_model: HFModel, members: list[Member]):
