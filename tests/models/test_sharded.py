@@ -37,6 +37,8 @@ from spa_bench.models.sharded import ShardedModel, request_shards
 from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.divergence import measure_divergence
 from spa_bench.runs.plan import estimate_line
+from spa_bench.spa.attribution.base import AttributionSetting
+from spa_bench.spa.attribution.influence import InfluenceAttributor
 from spa_bench.spa.shared import train_members
 from spa_bench.spa.stages import Stages
 from spa_bench.spa.training_data import TrainingData, read_sources
@@ -98,6 +100,17 @@ def test_the_plan_has_the_time_of_all_workers_and_the_memory_of_one(two: Sharded
     line = estimate_line(card, two, read_sources(card))
     assert re.search(r": warm-up .* GB; attribution .* GB; training .* GB at the peak of a worker$", line), line
     assert estimate_line(card, tiny_model, read_sources(card)).endswith(" GB at the peak")
+
+
+def test_what_takes_too_long_is_refused_by_a_worker_before_the_warm_up(two: ShardedModel):
+    def never(_: Sequence[int]) -> dict[int, Path]:
+        raise AssertionError("a warm-up is trained")
+
+    card = AttributionCard(curvature="lissa", depth=10_000, repeats=500, checkpoints=(24,))
+    setting = AttributionSetting(card=card, lora=LoraCard(), model=two, seed=0, warm_up=never)
+    pairs = [Example(f"def f{i}():\n", "    return 1\n") for i in range(12)]
+    with pytest.raises(DataError, match=r"'lissa' with 12 queries would take about .* more than 24 h"):
+        InfluenceAttributor(setting).scores(pairs, pairs, progress=lambda *_: None)
 
 
 def test_answers_are_those_of_one_process(two: ShardedModel, tiny_model: HFModel, members: list[Member]):

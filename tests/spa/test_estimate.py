@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,8 @@ from spa_bench.models.hf.memory import free_bytes
 from spa_bench.models.hf.model import HFModel
 from spa_bench.spa import footprint
 from spa_bench.spa.adapt import train_adapters
-from spa_bench.spa.attribution.influence import scores_at
+from spa_bench.spa.attribution.base import AttributionSetting
+from spa_bench.spa.attribution.influence import InfluenceAttributor, scores_at
 from spa_bench.spa.batches import encode
 from spa_bench.spa.estimate import (
     Size,
@@ -158,6 +161,17 @@ def test_hours_are_refused_before_they_are_spent(keys: dict[str, Any], line: str
     card = AttributionCard(**keys)
     with pytest.raises(DataError, match=line):
         scores_at(tiny_model, None, PAIRS, queries=PAIRS[:12], card=card, lora=LORA, seed=1, progress=ignore)
+
+
+def never(_: Sequence[int]) -> dict[int, Path]:
+    raise AssertionError("a warm-up is trained")
+
+
+def test_hours_are_refused_before_the_warm_up_is_trained(tiny_model: HFModel):
+    card = AttributionCard(curvature="lissa", depth=10_000, repeats=500, checkpoints=(0, 24))
+    setting = AttributionSetting(card=card, lora=LORA, model=tiny_model, seed=0, warm_up=never)
+    with pytest.raises(DataError, match=r"'lissa' with 12 queries would take about .* more than 24 h"):
+        InfluenceAttributor(setting).scores(PAIRS, PAIRS[:12], progress=ignore)
 
 
 def test_hours_can_be_allowed(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from spa_bench.errors import DataError
 from spa_bench.models.hf.placed import room_over
 from spa_bench.spa.attribution.cost import estimate_cost
 from spa_bench.spa.attribution.sample import holds
-from spa_bench.spa.batches import pair_ids
+from spa_bench.spa.batches import Encoded, pair_ids
 from spa_bench.spa.data.sets import as_pairs, sample_size
 from spa_bench.spa.data.templates import template_of
 from spa_bench.spa.footprint import Footprint, footprint
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spa_bench.models.base import LoraTrainable
     from spa_bench.models.hf.stacked_lora import StackedLinear
 
+ESTIMATED = {"lissa", "ekfac"}  # curvatures that are refused where they would take too much
 HOURS = 24.0  # the most that preparing queries may take, unless SPA_BENCH_MOST_HOURS says otherwise
 _PADDED = 1.1  # tokens of a pass by those of its pairs
 _AGAIN = 1.4  # time of a pass whose activations are computed twice by that of a plain one
@@ -45,6 +46,11 @@ class Size:
     pairs: int
     queries: int
     mean: float  # tokens of a pair
+
+
+def size_of(examples: Sequence[Encoded], queries: int) -> Size:
+    """The size of data whose pairs are tokens already."""
+    return Size(len(examples), queries, sum(len(e.ids) for e in examples) / max(1, len(examples)))
 
 
 Layers = Mapping[str, "StackedLinear"]
@@ -162,7 +168,7 @@ def plan_estimates(
 
 def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard, size: Size) -> None:
     """Raise DataError where lissa or ekfac would take more hours or memory than there is; other curvatures always pass."""
-    if card.curvature not in {"lissa", "ekfac"}:
+    if card.curvature not in ESTIMATED:
         return
     lora = replace(lora, dropout=0.0)  # as gradients are taken
     cost = footprint(model, lora)
