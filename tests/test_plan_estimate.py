@@ -1,6 +1,7 @@
 """The plan of a run says how long attribution and training take, and what memory."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from spa_bench.models.base import Model
 from spa_bench.models.hf.model import HFModel
 from spa_bench.runs.job import load_task
 from spa_bench.runs.plan import estimate_line, plan_lines
-from spa_bench.spa.estimate import Size, training_estimate, warm_up_estimate
+from spa_bench.spa.estimate import Size, plan_estimates, training_estimate, warm_up_estimate
 from spa_bench.spa.footprint import footprint
 from spa_bench.spa.training_data import read_sources
 
@@ -43,6 +44,30 @@ def test_the_warm_up_on_all_data_is_estimated_as_a_training_of_its_steps(tiny_mo
     assert found
     assert found.seconds == pytest.approx(training_estimate(cost, lora, layers, [10], 50.0).seconds / 4)
     assert warm_up_estimate(cost, AttributionCard(checkpoints=(0,)), lora, layers, size) is None
+
+
+def seconds(card: SamplerCard, model: HFModel, **more: Any) -> dict[str, float]:
+    found = plan_estimates(card, model, read_sources(card), scored="influence" in card.name, **more)
+    return {one.stage: one.seconds for one in found}
+
+
+def test_an_anchor_on_all_pairs_is_one_more_training(tiny_model: HFModel):
+    card = load_sampler_card("merge", {"lora.steps": 0, "lora.epochs": 1.0})
+    alone = seconds(card, tiny_model)["training"]
+    assert seconds(card, tiny_model, anchored=True)["training"] == pytest.approx(2 * alone, rel=0.02)  # parts make up all pairs
+    for anchor in ("all", "base"):
+        card = load_sampler_card("merge", {"options.anchor": anchor, "lora.steps": 9000})
+        [training] = plan_estimates(card, tiny_model, read_sources(card), scored=False, anchored=anchor == "all")
+        assert str(training) in estimated(card, tiny_model)
+
+
+def test_workers_share_the_pairs_and_the_members_that_are_not_together(tiny_model: HFModel):
+    card = load_sampler_card("spa-influence", {"attribution.curvature": "identity"})
+    one, four = seconds(card, tiny_model), seconds(card, tiny_model, workers=4)
+    assert one["attribution"] / 4 < four["attribution"] < one["attribution"] / 2
+    assert four["training"] == pytest.approx(one["training"])  # all members are one shard
+    apart = load_sampler_card("spa-influence", {"attribution.curvature": "identity", "lora.together": 1})
+    assert seconds(apart, tiny_model, workers=3)["training"] == pytest.approx(one["training"] / 2)  # 4 members by 3 workers
 
 
 def test_without_gradients_of_the_data_training_alone_is_estimated(tiny_model: HFModel):

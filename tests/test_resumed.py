@@ -19,6 +19,7 @@ from spa_bench.runs.generate import generate
 from spa_bench.runs.job import Job, load_task
 from spa_bench.runs.log import Log
 from spa_bench.runs.verify import verify
+from spa_bench.samplers.one_reply import OneReplyOptions
 from spa_bench.samplers.oversample_mmr import MmrOptions
 from spa_bench.types import Completion, Key, Member, Request
 
@@ -122,6 +123,26 @@ def test_a_resumed_run_says_that_texts_may_differ_where_batches_move_them(three:
     ) in second
     _, third = draw(Moved("third"), three, tmp_path)
     assert not any(line.startswith("resumed") for line in third)  # nothing was missing
+
+
+@pytest.mark.parametrize(("kind", "options"), [("mixture", None), ("one-reply", OneReplyOptions())])
+def test_samplers_that_ask_in_their_own_words_have_rows_as_long_as_the_context(
+    kind: str, options: OneReplyOptions | None, three: Path, tmp_path: Path
+):
+    class UpTo480(Moved):
+        def batch_free(self, prompts: Sequence[tuple[str, int]]) -> bool:
+            return all(min(len(text) + new, self.context) <= 480 for text, new in prompts)
+
+    loaded, lines = load_task_card(str(three), {"max_new_tokens": 64}), Lines()
+    card = sampler_card(kind=kind) if options is None else sampler_card(kind=kind, options=options)
+    job = Job(sampler=card, task=loaded, n=4, seed=0, noise_floor=False)
+
+    def made() -> RunFolder:
+        return generate(job, load_task(loaded), UpTo480("one"), out=tmp_path, cache=tmp_path / "cache", console=lines)
+
+    cut(made(), 4)
+    made()
+    assert any(line.startswith("resumed at 4 of 12 answers") for line in lines.notes) is (kind == "one-reply")
 
 
 def test_a_resumed_run_of_which_the_probe_found_the_same_bytes_says_nothing(three: Path, tmp_path: Path):

@@ -120,6 +120,18 @@ def test_a_token_that_one_member_forbids_makes_kl_infinite_and_nothing_else():
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("least", [-1e30, torch.finfo(torch.bfloat16).min, torch.finfo(torch.float32).min])
+def test_tokens_that_a_network_masks_by_a_finite_number_add_nothing(least: float):
+    """As Chameleon masks its image tokens."""
+    logits = logits_of((3, 4, 3000), 1.0)
+    logits[..., 100:2900] = least
+    logs = logits.double().log_softmax(-1).numpy()
+    found, wanted = of_sums(members_of(logits, 2)), divergences(logs[:2], base=logs[2])
+    assert wanted.js[0, 1] > 1e-3
+    assert largest_difference(found, wanted) < 1e-6
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_logits_that_are_not_finite_have_no_sums(bad: float):
     logits = logits_of((2, 3, 40), 1.0)
@@ -149,10 +161,11 @@ def test_large_logits_lose_nothing_to_the_common_part():
 
 
 @pytest.mark.usefixtures("way")
-def test_members_that_share_next_to_nothing_are_as_far_apart_as_in_float64():
+@pytest.mark.parametrize("apart", [100.0, 220.0])  # exp of them is 0 in float32, and so is the root of the second
+def test_members_that_share_next_to_nothing_are_as_far_apart_as_in_float64(apart: float):
     logits = logits_of((3, 2, 1000), 1.0)
-    logits[0, 0, :500] -= 100.0
-    logits[1, 0, 500:] -= 100.0  # exp of it is 0 in float32, and its root is not
+    logits[0, 0, :500] -= apart
+    logits[1, 0, 500:] -= apart
     logs = logits.double().log_softmax(-1).numpy()
     found, wanted = of_sums(members_of(logits, 3)), divergences(logs)
     assert wanted.renyi[0.5][0, 1] > 40

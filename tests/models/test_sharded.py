@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import pytest
 import torch
 
 from doubles import Lines, sampler_card
+from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.training import AttributionCard, LoraCard, PartitionCard
 from spa_bench.errors import DataError, ModelError
 from spa_bench.executors.base import Seat
@@ -34,9 +36,12 @@ from spa_bench.models.hf.stacked_lora import trained_over
 from spa_bench.models.sharded import ShardedModel, request_shards
 from spa_bench.models.spread import SpreadModel, Station
 from spa_bench.runs.divergence import measure_divergence
+from spa_bench.runs.plan import estimate_line
+from spa_bench.spa.attribution.base import AttributionSetting
+from spa_bench.spa.attribution.influence import InfluenceAttributor
 from spa_bench.spa.shared import train_members
 from spa_bench.spa.stages import Stages
-from spa_bench.spa.training_data import TrainingData
+from spa_bench.spa.training_data import TrainingData, read_sources
 from spa_bench.types import Asked, Decoding, Example, Member, Problem, Request
 from tiny import random_adapter
 from workers_here import Here, InThisProcess
@@ -88,6 +93,24 @@ def test_it_is_every_kind_of_model_that_one_process_is(two: ShardedModel, tiny_m
     assert two.describe() == tiny_model.describe()
     assert two.numerics() == tiny_model.numerics()
     assert (two.name, two.context) == (tiny_model.name, tiny_model.context)
+
+
+def test_the_plan_has_the_time_of_all_workers_and_the_memory_of_one(two: ShardedModel, tiny_model: HFModel):
+    card = load_sampler_card("spa-influence", {"attribution.checkpoints": [24], "lora.together": 1})
+    line = estimate_line(card, two, read_sources(card))
+    assert re.search(r": warm-up .* GB; attribution .* GB; training .* GB at the peak of a worker$", line), line
+    assert estimate_line(card, tiny_model, read_sources(card)).endswith(" GB at the peak")
+
+
+def test_what_takes_too_long_is_refused_by_a_worker_before_the_warm_up(two: ShardedModel):
+    def never(_: Sequence[int]) -> dict[int, Path]:
+        raise AssertionError("a warm-up is trained")
+
+    card = AttributionCard(curvature="lissa", depth=10_000, repeats=500, checkpoints=(24,))
+    setting = AttributionSetting(card=card, lora=LoraCard(), model=two, seed=0, warm_up=never)
+    pairs = [Example(f"def f{i}():\n", "    return 1\n") for i in range(12)]
+    with pytest.raises(DataError, match=r"'lissa' with 12 queries would take about .* more than 24 h"):
+        InfluenceAttributor(setting).scores(pairs, pairs, progress=lambda *_: None)
 
 
 def test_answers_are_those_of_one_process(two: ShardedModel, tiny_model: HFModel, members: list[Member]):

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,8 @@ from spa_bench.models.hf.memory import free_bytes
 from spa_bench.models.hf.model import HFModel
 from spa_bench.spa import footprint
 from spa_bench.spa.adapt import train_adapters
-from spa_bench.spa.attribution.influence import scores_at
+from spa_bench.spa.attribution.base import AttributionSetting
+from spa_bench.spa.attribution.influence import InfluenceAttributor, scores_at
 from spa_bench.spa.batches import encode
 from spa_bench.spa.estimate import (
     Size,
@@ -29,6 +32,7 @@ from spa_bench.spa.estimate import (
     preparation_estimate,
     training_estimate,
 )
+from spa_bench.spa.losses import CHUNK_BYTES
 from spa_bench.types import Example
 
 PAIRS = [Example(f"def f{i}(nums):\n", f"    return sum(nums[{i}:])\n" * (2 + i % 5)) for i in range(96)]
@@ -159,10 +163,28 @@ def test_hours_are_refused_before_they_are_spent(keys: dict[str, Any], line: str
         scores_at(tiny_model, None, PAIRS, queries=PAIRS[:12], card=card, lora=LORA, seed=1, progress=ignore)
 
 
+def never(_: Sequence[int]) -> dict[int, Path]:
+    raise AssertionError("a warm-up is trained")
+
+
+def test_hours_are_refused_before_the_warm_up_is_trained(tiny_model: HFModel):
+    card = AttributionCard(curvature="lissa", depth=10_000, repeats=500, checkpoints=(0, 24))
+    setting = AttributionSetting(card=card, lora=LORA, model=tiny_model, seed=0, warm_up=never)
+    with pytest.raises(DataError, match=r"'lissa' with 12 queries would take about .* more than 24 h"):
+        InfluenceAttributor(setting).scores(PAIRS, PAIRS[:12], progress=ignore)
+
+
 def test_hours_can_be_allowed(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
     card = AttributionCard(curvature="lissa", depth=10_000, repeats=500)
     monkeypatch.setenv("SPA_BENCH_MOST_HOURS", "1e9")
     check_affordable(tiny_model, card, LORA, Size(96, 12, 40.0))
+
+
+def test_the_hours_that_are_advised_are_enough(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    card, size = AttributionCard(curvature="lissa", depth=10), Size(96, 12, 40.0)
+    monkeypatch.setenv("SPA_BENCH_MOST_HOURS", "0")
+    with pytest.raises(DataError, match=r"or allow it with SPA_BENCH_MOST_HOURS=1$"):
+        check_affordable(tiny_model, card, LORA, size)
 
 
 def test_the_hours_are_those_of_all_checkpoints(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
@@ -215,6 +237,55 @@ def test_a_larger_job_has_a_larger_estimate(tiny_model: HFModel):
     assert more.peak == one.peak
     few = attribution_estimate(cost, AttributionCard(), LORA, layers, Size(300, 4, 40.0))
     assert attribution_estimate(cost, AttributionCard(), LORA, layers, Size(600, 4, 40.0)).seconds > 1.9 * few.seconds
+
+
+def test_dropout_and_activations_computed_twice_take_their_time_and_room(embedded: HFModel):
+    """A third to two thirds more, as docs/how-to/training.md measured."""
+    layers, drops = embedded.lora_layers(LORA.targets), replace(LORA, dropout=0.1)
+    plain, dropped = footprint.footprint(embedded, LORA), footprint.footprint(embedded, drops)
+    assert 1.3 < dropped.kept / plain.kept < 3
+    assert dropped.seconds > plain.seconds
+    twice = replace(LORA, gradient_checkpointing=True)
+    one, more = (training_estimate(plain, card, layers, [9, 9], 40.0) for card in (LORA, twice))
+    assert more.seconds == pytest.approx(1.4 * one.seconds)
+    assert more.peak < one.peak
+
+
+def test_gradients_that_are_kept_count_among_the_memory(tiny_model: HFModel):
+    cost, layers, size = footprint.footprint(tiny_model, LORA), tiny_model.lora_layers(LORA.targets), Size(300, 4, 40.0)
+    numbers = LORA.rank * sum(layer.base.out_features for layer in layers.values())
+    plain, fisher, datainf = (
+        attribution_estimate(cost, AttributionCard(curvature=curvature), LORA, layers, size)
+        for curvature in ("identity", "fisher", "datainf")
+    )
+    assert fisher.peak - plain.peak == datainf.peak - plain.peak == 4 * 256 * numbers
+    assert plain.seconds == pytest.approx(fisher.seconds) == pytest.approx(datainf.seconds)  # each gradient is computed once
+
+
+def test_principal_components_take_the_moments_of_each_layer(tiny_model: HFModel, monkeypatch: pytest.MonkeyPatch):
+    cost, layers, size = footprint.footprint(tiny_model, LORA), tiny_model.lora_layers(LORA.targets), Size(300, 4, 40.0)
+    squares = sum(layer.base.in_features**2 + layer.base.out_features**2 for layer in layers.values())
+    random, principal = (
+        attribution_estimate(cost, AttributionCard(curvature="identity", features="core", core=core), LORA, layers, size)
+        for core in ("random", "pca")
+    )
+    assert principal.peak - random.peak == 4 * 3 * squares
+    assert principal.seconds > random.seconds
+    card = AttributionCard(curvature="ekfac", features="core", core="pca")
+    monkeypatch.setattr(placed, "free_bytes", lambda _: 1)
+    with pytest.raises(DataError, match=r'are free; use .*"fisher".*, or attribution.core = "random"$'):
+        check_affordable(tiny_model, card, LORA, replace(size, queries=500))
+
+
+def test_logits_that_a_network_changes_are_all_there_at_once(tiny_model: HFModel):
+    cost, layers = footprint.footprint(tiny_model, LORA), tiny_model.lora_layers(LORA.targets)
+    assert cost.chunked
+    cost = replace(cost, vocabulary=256_000)
+    capped = replace(cost, chunked=False)
+    held = [one.logits(1024) for one in (cost, capped)]
+    assert held == [CHUNK_BYTES["cpu"], 4 * 256_000 * 1024]
+    one, more = (training_estimate(c, replace(LORA, batch=64), layers, [99, 99], 40.0).peak for c in (cost, capped))
+    assert more - one == 3 * (held[1] - held[0])
 
 
 def test_durations_read_well():

@@ -73,7 +73,7 @@ def generate(
     for line in (*data.told, *data.notes(job.sampler)):
         console.note(line)
     begun(folder)
-    if line := _resumed(folder, asking, model, job.n):
+    if line := _resumed(folder, asking, model, job):
         console.note(line)
     with folder.locked(), timed(folder, console, spec.numerics, price, model):
         _Drawing(folder=folder, job=job, task=task, model=model, console=console, siblings=siblings).fill(
@@ -87,10 +87,13 @@ def _trusted(sandbox: str) -> str | None:
     return sandbox if sandbox == NoSandbox.name else None
 
 
-def _resumed(folder: RunFolder, asking: Asking, model: Model, n: int) -> str:
+def _resumed(folder: RunFolder, asking: Asking, model: Model, job: Job) -> str:
     """A line for a run that is resumed where the bytes of its texts depend on their batches; "" for any other run."""
-    done, total = len(folder.record_log.keys()), len(asking.prompts) * n
-    if not 0 < done < total or model.batch_free(longest_texts(asking)):
+    done, total = len(folder.record_log.keys()), len(asking.prompts) * job.n
+    texts = longest_texts(asking)
+    if sampler_kind(job.sampler.kind).asks:
+        texts = [(text, model.context) for text, _ in texts]
+    if not 0 < done < total or model.batch_free(texts):
         return ""
     batches = folder.timings().get("batches")
     halved = batches.get("halved") if isinstance(batches, dict) else 0

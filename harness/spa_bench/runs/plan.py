@@ -165,16 +165,22 @@ def estimate_line(
 
     if card.data.decontaminate:
         sources, _ = compared(card, sources, problems)
+    how = merging_of(card)
+    anchored = how is not None and how.anchor == "all"
     if isinstance(model, SpreadModel):
-        [(_, found)] = model.spread([partial(_estimates, card=card, sources=sources, scored=scored)])
+        act = partial(_estimates, card=card, sources=sources, scored=scored, anchored=anchored, workers=model.count)
+        [(_, found)] = model.spread([act])
     else:
-        found = plan_estimates(card, model, sources, scored=scored)
+        found = plan_estimates(card, model, sources, scored=scored, anchored=anchored)
     stages = [one for one in found if trained or one.stage != "training"]
-    return f"estimate a seed, from a short pass, within a factor of 2: {'; '.join(map(str, stages))} at the peak"
+    peak = "at the peak of a worker" if isinstance(model, SpreadModel) else "at the peak"
+    return f"estimate a seed, from a short pass, within a factor of 2: {'; '.join(map(str, stages))} {peak}"
 
 
-def _estimates(at: Station, *, card: SamplerCard, sources: Sources, scored: bool) -> list[Estimate]:
-    """`plan_estimates` in a worker: of one worker's time and memory."""
+def _estimates(
+    at: Station, *, card: SamplerCard, sources: Sources, scored: bool, anchored: bool, workers: int
+) -> list[Estimate]:
+    """`plan_estimates` in a worker, whose speed and memory stand for those of all."""
     from spa_bench.spa.estimate import plan_estimates
 
-    return plan_estimates(card, at.model, sources, scored=scored)
+    return plan_estimates(card, at.model, sources, scored=scored, anchored=anchored, workers=workers)

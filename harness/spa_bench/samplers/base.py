@@ -160,6 +160,8 @@ class SamplerKind(CardKind[Callable[[SamplerCard, Sequence[Path]], Sampler], Sam
     goes_on: bool = field(default=False, metadata=beside("BEGUN"))
     # whether the answers to a problem come from one pool, reply or search: a stopped run draws all of them again
     together: bool = field(default=False, metadata=beside("TOGETHER"))
+    # whether it asks in words of its own: prompts and replies may be longer than those of the task, up to the context
+    asks: bool = field(default=False, metadata=beside("ASKS"))
 
 
 def sampler_kind(name: str) -> SamplerKind:

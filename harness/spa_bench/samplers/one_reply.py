@@ -133,4 +133,4 @@ def build(card: SamplerCard, adapters: Sequence[Path]) -> OneReply:
     return OneReply(card, adapters)
 
 
-KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_chat, together=True)
+KIND = SamplerKind(build=build, options=OneReplyOptions, check=one_member, check_model=check_chat, together=True, asks=True)

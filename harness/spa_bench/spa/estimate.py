@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ from spa_bench.cards.training import AttributionCard, LoraCard
 from spa_bench.errors import DataError
 from spa_bench.models.hf.placed import room_over
 from spa_bench.spa.attribution.cost import estimate_cost
-from spa_bench.spa.batches import pair_ids
+from spa_bench.spa.attribution.sample import holds
+from spa_bench.spa.batches import Encoded, pair_ids
 from spa_bench.spa.data.reading import Reading
 from spa_bench.spa.data.sets import in_template, sample_size
 from spa_bench.spa.data.templates import template_of
 from spa_bench.spa.footprint import Footprint, footprint
-from spa_bench.spa.losses import CHUNK_BYTES
 from spa_bench.spa.passes import TOKENS
 from spa_bench.spa.training_data import Sources
 
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from spa_bench.models.base import LoraTrainable
     from spa_bench.models.hf.stacked_lora import StackedLinear
 
+ESTIMATED = {"lissa", "ekfac"}  # curvatures that are refused where they would take too much
 HOURS = 24.0  # the most that preparing queries may take, unless SPA_BENCH_MOST_HOURS says otherwise
 _PADDED = 1.1  # tokens of a pass by those of its pairs
-_LOGITS = 3  # float32 copies of a chunk of logits at the peak
+_AGAIN = 1.4  # time of a pass whose activations are computed twice by that of a plain one
+_LOGITS = 3  # float32 copies of the logits that are held together, at the peak
 _PRODUCT = 3.0  # a product with the Gauss-Newton matrix by a gradient: tangents double the way forward, attention is plain
 _EIGEN = 90.0  # operations of an eigendecomposition in float64 by n³, in units of float32 ones in large products
 _SAMPLE = 200  # pairs whose tokens are counted for a plan
@@ -45,6 +47,11 @@ class Size:
     pairs: int
     queries: int
     mean: float  # tokens of a pair
+
+
+def size_of(examples: Sequence[Encoded], queries: int) -> Size:
+    """The size of data whose pairs are tokens already."""
+    return Size(len(examples), queries, sum(len(e.ids) for e in examples) / max(1, len(examples)))
 
 
 Layers = Mapping[str, "StackedLinear"]
@@ -77,15 +84,18 @@ def training_estimate(cost: Footprint, lora: LoraCard, layers: Layers, sizes: li
     tokens = min(TOKENS[cost.device.type], round(_PADDED * mean * lora.batch * together))
     most = max(tokens, round(2 * mean) * together)  # a row of each member
     peak = cost.weights + _activations(cost, lora, most) + 16 * numbers * together
-    return Estimate(stage="training", seconds=rows * mean * _PADDED * cost.seconds, peak=round(peak))
+    return Estimate(stage="training", seconds=rows * _pair_seconds(cost, lora, mean, most), peak=round(peak))
 
 
-def attribution_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard, layers: Layers, size: Size) -> Estimate:
-    """Scoring the pairs against the queries at all checkpoints of the card."""
+def attribution_estimate(
+    cost: Footprint, card: AttributionCard, lora: LoraCard, layers: Layers, size: Size, *, workers: int = 1
+) -> Estimate:
+    """Scoring the pairs against the queries at all checkpoints of the card: the pairs by all workers, the rest by one."""
     at = preparation_estimate(cost, card, lora, layers, size)
-    once = (size.pairs + size.queries) * size.mean * _PADDED * cost.seconds
-    if card.curvature in {"fisher", "datainf"}:  # whose gradients are needed again, and mostly kept
-        once -= min(card.curvature_examples or size.pairs, size.pairs) * size.mean * _PADDED * cost.seconds
+    pairs = size.pairs / workers
+    if workers == 1 and holds(card, _chosen(card, size), _numbers(card, lora, layers)):  # what is held is not computed again
+        pairs -= _chosen(card, size)
+    once = (pairs + size.queries) * _pair_seconds(cost, lora, size.mean, TOKENS[cost.device.type])
     points = len(card.checkpoints)
     return Estimate(stage="attribution", seconds=points * (at.seconds + once), peak=at.peak)
 
@@ -94,17 +104,22 @@ def preparation_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard,
     """Preconditioning the gradients of the queries at one checkpoint."""
     shapes = list(_shapes(card, lora, layers))
     numbers = sum(o * i for o, i in shapes)
-    work = estimate_cost(card, size.pairs, size.queries) * size.mean * _PADDED * cost.seconds
-    held = 2 * size.queries * numbers
-    if card.curvature == "ekfac":
-        operations = sum(_EIGEN * (o**3 + i**3) for o, i in shapes)
-        # a token of a network of P parameters takes 4 P operations
-        work += operations * cost.seconds / (4 * cost.parameters)
-        held += sum(3 * (o * o + i * i) for o, i in shapes)
+    tokens = TOKENS[cost.device.type]
+    gradients, held = estimate_cost(card, size.pairs, size.queries), 2 * size.queries * numbers
+    if holds(card, _chosen(card, size), numbers):
+        gradients -= _chosen(card, size) * (card.curvature == "datainf")  # of its two passes the second computes nothing
+        held += _chosen(card, size) * numbers * (cost.device.type == "cpu")  # where they are held
+    work = gradients * _pair_seconds(cost, lora, size.mean, tokens)
+    squares = shapes if card.curvature == "ekfac" else []
+    if card.features == "core" and card.core == "pca":
+        squares = [*squares, *((x.base.out_features, x.base.in_features) for x in layers.values())]
+    # a token of a network of P parameters takes 4 P operations
+    work += sum(_EIGEN * (o**3 + i**3) for o, i in squares) * cost.seconds / (4 * cost.parameters)
+    held += sum(3 * (o * o + i * i) for o, i in squares)
     if card.curvature == "lissa":
         work *= _PRODUCT
         held += 3 * size.queries * numbers
-    peak = cost.weights + _activations(cost, lora, TOKENS[cost.device.type]) + 4 * held
+    peak = cost.weights + _activations(cost, lora, tokens) + 4 * held
     return Estimate(stage=f"curvature {card.curvature!r}", seconds=work, peak=round(peak))
 
 
@@ -116,10 +131,13 @@ def warm_up_estimate(cost: Footprint, card: AttributionCard, lora: LoraCard, lay
     return replace(training_estimate(cost, replace(lora, steps=steps), layers, [size.pairs], size.mean), stage="warm-up")
 
 
-def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *, scored: bool) -> list[Estimate]:
+def plan_estimates(
+    card: SamplerCard, model: LoraTrainable, sources: Sources, *, scored: bool, anchored: bool = False, workers: int = 1
+) -> list[Estimate]:
     """The estimates of a seed's stages on `sources`, in order; `scored` says whether gradients of the data are taken.
 
-    The pairs' tokens are counted on at most 200 of them.
+    The pairs' tokens are counted on at most 200 of them. `anchored`: whether one more adapter is trained, alone and on all
+    pairs. `workers` that hold the model share the pairs of the attribution, and the members by lora.together.
     """
     template = template_of(card.data.template, model)
     rows, numbers = sources.examples.rows, sources.examples.numbers
@@ -131,6 +149,7 @@ def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *,
     fitting = [size for size in sizes if size <= most] or [most]
     mean = sum(fitting) / len(fitting)
     pairs = max(1, round(len(rows) * card.data.share * len(fitting) / len(chosen)))
+    whole = replace(card.lora, dropout=0.0)  # as gradients are taken
     cost, layers = footprint(model, card.lora), model.lora_layers(card.lora.targets)
     found: list[Estimate] = []
     if scored:
@@ -138,15 +157,22 @@ def plan_estimates(card: SamplerCard, model: LoraTrainable, sources: Sources, *,
         queries = len(asked.rows) if asked is not None else sample_size(card.data.queries, len(rows))
         size = Size(pairs, queries, mean)
         warm_up = warm_up_estimate(cost, card.attribution, card.lora, layers, size)
-        found += [*([warm_up] if warm_up else []), attribution_estimate(cost, card.attribution, card.lora, layers, size)]
+        scores = attribution_estimate(footprint(model, whole), card.attribution, whole, layers, size, workers=workers)
+        found += [*([warm_up] if warm_up else []), scores]
     members = {"all": [pairs], "seeds": [pairs] * card.trained, "parts": [pairs // card.trained] * card.trained}
-    return [*found, training_estimate(cost, card.lora, layers, members[card.adapters], mean)]
+    training = training_estimate(cost, card.lora, layers, members[card.adapters], mean)
+    groups = math.ceil(card.trained / (card.lora.together or card.trained))
+    seconds = training.seconds * math.ceil(groups / workers) / groups
+    if anchored:
+        seconds += training_estimate(cost, card.lora, layers, [pairs], mean).seconds
+    return [*found, replace(training, seconds=seconds)]
 
 
 def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard, size: Size) -> None:
     """Raise DataError where lissa or ekfac would take more hours or memory than there is; other curvatures always pass."""
-    if card.curvature not in {"lissa", "ekfac"}:
+    if card.curvature not in ESTIMATED:
         return
+    lora = replace(lora, dropout=0.0)  # as gradients are taken
     cost = footprint(model, lora)
     found = preparation_estimate(cost, card, lora, model.lora_layers(lora.targets), size)
     seconds = found.seconds * len(card.checkpoints)
@@ -155,11 +181,12 @@ def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard
     less = f'use attribution.curvature = "ekfac", {small}' if card.curvature == "lissa" else f"use {small}"
     if card.features == "core":
         less = 'use attribution.curvature = "fisher", or fewer attribution.curvature_examples'
+        less = f'{less}, or attribution.core = "random"' if card.core == "pca" else less
     what = f"attribution.curvature = {card.curvature!r} with {size.queries} queries"
     if seconds > most * 3600:
         raise DataError(
             f"{what} would take about {in_words(seconds)}, more than {most:g} h; {less}, or allow it with "
-            f"SPA_BENCH_MOST_HOURS={seconds / 1800:.0f}"
+            f"SPA_BENCH_MOST_HOURS={math.ceil(seconds / 1800)}"
         )
     if found.peak > room:
         raise DataError(f"{what} needs about {found.peak / 1e9:.1f} GB, and {room / 1e9:.1f} GB are free; {less}")
@@ -176,10 +203,28 @@ def _most_hours() -> float:
     return hours
 
 
+def _again(cost: Footprint, lora: LoraCard, tokens: int) -> bool:
+    """Whether activations of a pass of `tokens` are computed twice; see footprint.twice."""
+    return lora.gradient_checkpointing or (cost.kept_again < cost.kept and not cost.holds(tokens))
+
+
+def _pair_seconds(cost: Footprint, lora: LoraCard, mean: float, tokens: int) -> float:
+    """Of a pair of `mean` tokens, forward and backward, in passes of at most `tokens`."""
+    return mean * _PADDED * cost.seconds * (_AGAIN if _again(cost, lora, tokens) else 1.0)
+
+
+def _chosen(card: AttributionCard, size: Size) -> int:
+    """The number of pairs from which the curvature is estimated."""
+    return min(card.curvature_examples or size.pairs, size.pairs)
+
+
+def _numbers(card: AttributionCard, lora: LoraCard, layers: Layers) -> int:
+    """The numbers of an example's gradient."""
+    return sum(o * i for o, i in _shapes(card, lora, layers))
+
+
 def _activations(cost: Footprint, lora: LoraCard, tokens: int) -> float:
-    again = lora.gradient_checkpointing or not cost.holds(tokens)
-    logits = min(4 * cost.vocabulary * tokens, CHUNK_BYTES[cost.device.type])
-    return (cost.kept_again if again else cost.kept) * tokens + _LOGITS * logits
+    return (cost.kept_again if _again(cost, lora, tokens) else cost.kept) * tokens + _LOGITS * cost.logits(tokens)
 
 
 def _shapes(card: AttributionCard, lora: LoraCard, layers: Layers) -> Iterator[tuple[int, int]]:

@@ -18,9 +18,9 @@ from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.checkpointing import blocks_of, checkpointed
 from spa_bench.models.hf.failures import within_memory
 from spa_bench.models.hf.placed import devices_of, input_device, layer_device, number_type, parameter_count, room_over
-from spa_bench.models.hf.stacked_lora import use_factors
+from spa_bench.models.hf.stacked_lora import Dropout, use_factors
 from spa_bench.models.hf.trained_lora import train_factors
-from spa_bench.spa.losses import token_losses, vocabulary_of
+from spa_bench.spa.losses import CHUNK_BYTES, chunked_head, token_losses, vocabulary_of
 
 _WORK = 2e10  # operations of a pass on a CPU, which takes a fraction of a second
 _LEAST = 16  # tokens of a pass
@@ -41,12 +41,18 @@ class Footprint:
     weights: int  # bytes of the network
     parameters: int
     vocabulary: int
+    chunked: bool  # whether logits are held a chunk at a time
     device: torch.device  # of the token ids
     devices: tuple[torch.device, ...]  # over which the layers are spread
 
     def holds(self, tokens: int) -> bool:
         """Whether the activations of a pass of `tokens` fit well into the free memory."""
         return self.kept * tokens <= _ROOM * room_over(self.devices)
+
+    def logits(self, tokens: int) -> float:
+        """Bytes of the logits of `tokens` that are held together, in float32."""
+        whole = 4 * self.vocabulary * tokens
+        return min(whole, CHUNK_BYTES[self.device.type]) if self.chunked else whole
 
 
 def footprint(model: LoraTrainable, lora: LoraCard) -> Footprint:
@@ -55,7 +61,7 @@ def footprint(model: LoraTrainable, lora: LoraCard) -> Footprint:
     Two or three passes of 16 to 128 tokens, which take a second or less on a CPU. There the seconds are those of the process
     by its threads, so that other work on the machine does not count.
     """
-    key = (lora.rank, lora.targets, lora.precision)
+    key = (lora.rank, lora.targets, lora.precision, lora.dropout > 0)
     found = _known.setdefault(model.network, {})
     if key not in found:
         found[key] = _measured_within_memory(model, lora)
@@ -84,7 +90,8 @@ def _measured(model: LoraTrainable, lora: LoraCard, tokens: int) -> Footprint:
     """The footprint by passes of so many tokens."""
     network, layers = model.network, model.lora_layers(lora.targets)
     parameters = list(network.parameters())
-    device, whole = input_device(network), number_type(network) is torch.float32 and lora.precision == "float32"
+    device, drops = input_device(network), lora.dropout > 0
+    whole = number_type(network) is torch.float32 and lora.precision == "float32" and not drops
     ids = torch.arange(tokens, device=device)[None] % 97
     places = {p: layer_device(x.base) for p, x in layers.items()}
     down = {p: torch.zeros(1, lora.rank, x.base.in_features, device=places[p]).requires_grad_() for p, x in layers.items()}
@@ -97,7 +104,8 @@ def _measured(model: LoraTrainable, lora: LoraCard, tokens: int) -> Footprint:
         return losses.sum()
 
     own = {p.untyped_storage().data_ptr() for p in (*parameters, *network.buffers(), *down.values(), *up.values())}
-    with train_factors(layers, down, up) if whole else use_factors(layers, down, up):
+    dropout = Dropout(lora.dropout, (1, tokens), [(0, 0, tokens, 0)]) if drops else None
+    with train_factors(layers, down, up) if whole else use_factors(layers, down, up, dropout):
         kept = _kept(lambda: run(1), own)
         again = float(kept)
         if blocks := blocks_of(network):
@@ -118,6 +126,7 @@ def _measured(model: LoraTrainable, lora: LoraCard, tokens: int) -> Footprint:
         weights=sum(p.numel() * p.element_size() for p in parameters if not p.is_meta),
         parameters=parameter_count(network),
         vocabulary=vocabulary_of(network),
+        chunked=chunked_head(network, ids) is not None,
         device=device,
         devices=devices_of(network),
     )

@@ -31,9 +31,9 @@ def token_losses(network: nn.Module, ids: Tensor, where: Tensor, labels: Labels,
 
     `labels` is called with detached logits. `more` are further arguments of the network.
     """
-    head = output_layer(network)
     rows = CHUNK_BYTES[ids.device.type] // (4 * max(1, vocabulary_of(network)))
-    if not isinstance(head, nn.Linear) or is_quantized(head) or len(where) <= rows or not _is_plain(network, head, ids[:1, :2]):
+    head = chunked_head(network, ids) if len(where) > rows else None
+    if head is None:
         logits = logits_at(network, ids, where, **more)
         return torch.nn.functional.cross_entropy(logits, labels(logits.detach(), slice(0, len(where))), reduction="none")
     caught: list[Tensor] = []
@@ -98,6 +98,14 @@ class _Chunked(torch.autograd.Function):
         """The gradient with respect to the hidden states."""
         (back,), (outer,) = ctx.saved_tensors, gradients
         return back * outer[:, None].to(back.dtype), None, None, None
+
+
+def chunked_head(network: nn.Module, ids: Tensor) -> nn.Linear | None:
+    """The output layer whose logits are computed chunk by chunk; None where all are there at once. `ids` are any tokens."""
+    head = output_layer(network)
+    if not isinstance(head, nn.Linear) or is_quantized(head) or not _is_plain(network, head, ids[:1, :2]):
+        return None
+    return head
 
 
 def vocabulary_of(network: nn.Module) -> int:

@@ -26,7 +26,6 @@ from spa_bench.models.hf.raw_sums import BLOCK, RawSums
 if numba.config.DISABLE_JIT:
     raise ImportError("with NUMBA_DISABLE_JIT nothing here works")
 
-_FAINT = 1e-9  # an affinity above it loses less than 1e-7 of itself to probabilities below 2 ** -126, which are 0 here
 _NOWHERE = np.float32(-4000)  # a logarithm whose power is 0
 _HOW: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},  # sums in any order; NaN and infinity stay what they are
@@ -220,9 +219,6 @@ def fused_sums(logits: Tensor, members: int) -> RawSums:
     mass = (total * total.reciprocal().float())[:members].T
     roots, least, pairs = between.unbind(1)
     half = roots / (mass[:, :, None] * mass[:, None]).sqrt()
-    for t in (half + half.mT + torch.eye(members) < _FAINT).flatten(1).any(1).nonzero()[:, 0]:
-        exact = (logits[:members, t].double().log_softmax(-1) / 2).exp()
-        half[t] = (exact @ exact.mT).triu(1)
     return RawSums(
         total=total,
         mass=mass,

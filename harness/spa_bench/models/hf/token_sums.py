@@ -25,6 +25,7 @@ _PIECE = {"cpu": 1 << 16, "cuda": 1 << 26}  # numbers of a member in one step of
 _FUSED_FROM = 16384  # tokens of a vocabulary; with fewer, a run saves less than what numba takes to start
 _LN2 = math.log(2)
 _NOWHERE = -2000.0  # half a base-2 logarithm: its power of two is 0 in float32 and float64
+_FAINT = 1e-9  # an affinity above it loses less than 1e-7 of itself to what float32 takes for 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +64,21 @@ def _finished(sums: RawSums, logits: Tensor, top: int, size: int) -> TokenSums |
     mass, k = sums.mass, sums.mass.shape[1]
     norm = sums.total.log().T  # (T, A)
     cross, never = sums.cross / mass[..., None] - norm[:, None], torch.zeros_like(sums.cross)
+    affinity = sums.affinity.clone()
     if not torch.isfinite(cross).all():
         if not torch.isfinite(sums.total).all() or not (sums.total > 0).all():
             return None
         for some in torch.split((~torch.isfinite(cross)).flatten(1).any(1).nonzero()[:, 0], size):
             cross[some], never[some] = _with_impossible(logits[:, some], k)
+    for some in torch.split((affinity < _FAINT).flatten(1).any(1).nonzero()[:, 0], size):
+        affinity[some] = _faint(logits[:k, some])
     even = (mass[:, :, None] + mass[:, None]) / 2
     return TokenSums(
         cross=cross,
         never=never,
         tv=(2 * (1 - sums.least / even)).clamp_min(0).triu(1),
         pairs=(sums.pairs * _LN2 / even - 2 * even.log()).triu(1),
-        affinity=sums.affinity,
+        affinity=affinity,
         mixture=sums.mixture * _LN2 / (k * mass.mean(1)) - mass.mean(1).log() - math.log(k),
         top=_top(logits[:k], norm[:, :k], top),
     )
@@ -115,15 +119,16 @@ class _Work:
         torch.mul(root, root, out=p)
         total = _blocks(p).sum(-1, dtype=torch.float64)  # (A, T)
         weight = total.reciprocal().to(p.dtype)
-        p = p[:k]
-        torch.addcmul(self._tiny, p, weight[:k, :, None], out=p)  # nowhere 0, so that x log x is 0 where nothing is
+        p = p[:k].mul_(weight[:k, :, None])
+        cross = torch.bmm(_flat(p), _flat(half).mT)  # where p is 0 so is this, also beside the least number of a type
+        p.add_(self._tiny)  # nowhere 0, so that x log x is 0 where nothing is
         roots = torch.bmm(_flat(root[:k]), _flat(root[:k]).mT).view(tokens, -1, k, k).sum(1, dtype=torch.float64)
         length = total[:k].sqrt().T  # (T, K)
         least, pairs, mixture = _over_pairs(p, self._piece)
         return RawSums(
             total=total,
             mass=(total * weight)[:k].T,  # 1 but for the rounding of the weight
-            cross=2 * _LN2 * torch.bmm(_flat(p), _flat(half).mT).view(tokens, -1, k, len(half)).sum(1, dtype=torch.float64),
+            cross=2 * _LN2 * cross.view(tokens, -1, k, len(half)).sum(1, dtype=torch.float64),
             affinity=roots / (length[:, :, None] * length[:, None]),
             least=least,
             pairs=pairs,
@@ -176,6 +181,12 @@ def _with_impossible(logits: Tensor, members: int) -> tuple[Tensor, Tensor]:
     logs = logits.double().log_softmax(-1).transpose(0, 1)  # (T, A, V)
     impossible, p = logs.isneginf(), logs[:, :members].exp()
     return p @ logs.masked_fill(impossible, 0.0).mT, p @ impossible.to(p.dtype).mT
+
+
+def _faint(logits: Tensor) -> Tensor:
+    """`affinity` of TokenSums (T, K, K) of logits (K, T, V), in float64."""
+    roots = (logits.double().log_softmax(-1) / 2).exp().transpose(0, 1)
+    return roots @ roots.mT
 
 
 def _top(logits: Tensor, norm: Tensor, k: int) -> Tensor:

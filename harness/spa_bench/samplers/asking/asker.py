@@ -257,4 +257,5 @@ def asking_kind(
         drawn=drawn,
         wants=wants,
         together=True,
+        asks=True,
     )

@@ -8,7 +8,7 @@ needed and drops them, so that no gradient of the whole model is ever held, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Protocol, cast
 
@@ -177,7 +177,7 @@ class Point:
         drawn with them: see drawn_labels and drawn_loss. Raises ModelError where the network runs a layer more than once.
         """
         awake = torch.zeros((), device=self.device, requires_grad=True)
-        lean, seen = twice(self.model, self.lora, batch.ids.numel()), set[str]()
+        lean, seen = twice(self.model, replace(self.lora, dropout=0.0), batch.ids.numel()), set[str]()
 
         def see(path: str, x: Tensor, delta: Tensor) -> None:  # some architectures flatten rows and tokens on the way
             if path in seen:

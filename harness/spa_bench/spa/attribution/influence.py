@@ -9,6 +9,7 @@ checkpoints the scores are averaged, as in TracIn (Pruthi et al. 2020, arXiv 200
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,9 @@ from spa_bench.spa.attribution.prepared import (
     recalled_blocks,
 )
 from spa_bench.spa.attribution.sample import OWN_LABELS, Sampled, gradients
-from spa_bench.spa.attribution.shared import shared_scores
+from spa_bench.spa.attribution.shared import check_in_worker, shared_scores
 from spa_bench.spa.batches import Encoded, encode
-from spa_bench.spa.estimate import Size, check_affordable
+from spa_bench.spa.estimate import ESTIMATED, check_affordable, size_of
 from spa_bench.spa.rows import RowFile
 from spa_bench.types import Example
 
@@ -51,8 +52,13 @@ class InfluenceAttributor:
     def scores(
         self, examples: Sequence[Example], queries: Sequence[Example], *, progress: Progress, kept: Path | None = None
     ) -> NDArray[np.float32]:
-        """See Attributor.scores. Raises DataError for an example or query whose gradient is zero or not finite."""
+        """See Attributor.scores. Raises DataError for an example or query whose gradient is zero or not finite.
+
+        Curvatures that would take too long are refused before the warm-up is trained.
+        """
         s, steps = self._setting, sorted(self._setting.card.checkpoints)
+        if steps[-1] and not (kept and all((kept / f"step-{step}.safetensors").exists() for step in steps)):
+            _check_ahead(s, examples, len(queries))
         trained = s.warm_up([step for step in steps if step])
         total = np.zeros((len(examples), len(queries)), np.float32)
         for place, step in enumerate(steps):
@@ -74,6 +80,18 @@ class InfluenceAttributor:
                 name=f"step-{step}",
             )
         return np.asarray(total / len(steps), np.float32)
+
+
+def _check_ahead(setting: AttributionSetting, examples: Sequence[Example], queries: int) -> None:
+    """Raise DataError as check_affordable."""
+    model, card, lora = setting.model, setting.card, setting.lora
+    if card.curvature not in ESTIMATED:
+        return
+    size = size_of(encode(model, examples, "example", length=lora.length, loss=lora.loss), queries)
+    if isinstance(model, SpreadModel):
+        [_] = model.spread([partial(check_in_worker, card=card, lora=lora, size=size)])
+    else:
+        check_affordable(model, card, lora, size)
 
 
 def scores_at(
@@ -108,8 +126,7 @@ def scores_at(
         if ready is not None:
             work.prepared()
         if ready is None:
-            mean = sum(len(e.ids) for e in encoded) / max(1, len(encoded))
-            check_affordable(model, card, lora, Size(len(examples), len(queries), mean))
+            check_affordable(model, card, lora, size_of(encoded, len(queries)))
             ready = prepared(sample, query_ids, queries, card)
             if kept:
                 keep_blocks(kept / f"{name}.safetensors", ready)

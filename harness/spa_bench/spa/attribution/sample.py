@@ -30,6 +30,11 @@ def chosen(card: AttributionCard, seed: int, examples: int) -> list[int]:
     return sorted(random.Random(derive_seed(seed, "curvature")).sample(range(examples), count))
 
 
+def holds(card: AttributionCard, examples: int, numbers: int) -> bool:
+    """Whether the examples' own gradients, of so many numbers each, are kept from the first pass on, as there is room."""
+    return card.curvature in OWN_LABELS and 4 * examples * numbers <= _HELD_SHARE * free_bytes(torch.device("cpu"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
     """The examples from which the curvature is estimated; see curvature.Sample."""
@@ -60,8 +65,7 @@ class Sampled:
     @cached_property
     def _holds(self) -> bool:
         """Whether the examples' own gradients are few enough to be kept from the first pass on."""
-        size = 4 * self.size * sum(o * i for o, i in self.features.shapes.values())
-        return self.card.curvature in OWN_LABELS and size <= _HELD_SHARE * free_bytes(torch.device("cpu"))
+        return holds(self.card, self.size, sum(o * i for o, i in self.features.shapes.values()))
 
     def gradients(self, consume: Consume, *, drawn: bool) -> None:
         """See curvature.Sample. Gradients of the examples' own labels are computed once where memory can hold them."""

@@ -40,7 +40,7 @@ from spa_bench.spa.attribution.prepared import (
 )
 from spa_bench.spa.attribution.sample import OWN_LABELS, Sampled, chosen, gradients
 from spa_bench.spa.batches import Encoded, encode
-from spa_bench.spa.estimate import Size, check_affordable
+from spa_bench.spa.estimate import Size, check_affordable, size_of
 from spa_bench.spa.passes import TOKENS, row_groups, run_within_memory
 from spa_bench.spa.rows import RowFile
 from spa_bench.types import Example
@@ -136,6 +136,11 @@ def _groups(encoded: Sequence[Encoded], card: AttributionCard, seed: int, tokens
 # In the workers --------------------------------------------------------------------------------------------------
 
 
+def check_in_worker(at: Station, *, card: AttributionCard, lora: LoraCard, size: Size) -> None:
+    """See check_affordable."""
+    check_affordable(at.model, card, lora, size)
+
+
 def _prepare(
     at: Station,
     *,
@@ -149,8 +154,7 @@ def _prepare(
     with enough_memory(len(queries)):
         sample = Sampled(point=place.point(at), encoded=encoded, card=place.card, seed=place.seed)
         if ready is None:
-            mean = sum(len(e.ids) for e in encoded) / max(1, len(encoded))
-            check_affordable(at.model, place.card, place.lora, Size(len(encoded), len(queries), mean))
+            check_affordable(at.model, place.card, place.lora, size_of(encoded, len(queries)))
             ready = {block: q.cpu() for block, q in prepared(sample, asked, queries, place.card).items()}
         principal = place.card.features == "core" and place.card.core == "pca"
         moments = {path: (x.cpu(), delta.cpu()) for path, (x, delta) in sample.moments.items()} if principal else {}
