@@ -12,7 +12,7 @@ import torch
 from doubles import ignore
 from spa_bench.cards.training import AttributionCard, DataCard, LoraCard, PartitionCard, check
 from spa_bench.errors import CardError, DataError, ModelError
-from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.model import HFModel
 from spa_bench.models.hf.stacked_lora import Adapter, initial_down, write_adapter
 from spa_bench.spa.attribution.base import AttributionSetting
 from spa_bench.spa.attribution.influence import build, scores_at
@@ -503,14 +503,6 @@ def test_memory_that_runs_out_ends_in_one_line(tiny_model: HFModel, monkeypatch:
 def test_scores_that_are_all_zero_say_why(tiny_model: HFModel):
     with pytest.raises(DataError, match=r"every score is 0, less than float32 holds; lower attribution.damping"):
         scores(tiny_model, replace(CARD, curvature="fisher", damping=1e300))
-
-
-def test_a_layer_that_runs_twice_is_refused(tiny_folder: Path):
-    model = HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1), name="tiny")
-    layers: Any = model.network.get_submodule("model.layers")
-    layers[1] = layers[0]
-    with pytest.raises(ModelError, match=r"^model 'tiny' runs its layer 'model\.layers\.0\.\S+' more than once in a pass, and"):
-        scores(model)
 
 
 def test_unknown_targets_are_refused(tiny_model: HFModel):

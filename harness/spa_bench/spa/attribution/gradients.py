@@ -7,6 +7,7 @@ needed and drops them, so that no gradient of the whole model is ever held, and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from spa_bench.cards.training import LoraCard
-from spa_bench.errors import ModelError
 from spa_bench.models.base import LoraTrainable
 from spa_bench.models.hf.placed import input_device, is_plain, layer_device, matrix_of, number_type
 from spa_bench.models.hf.stacked_lora import Adapter, StackedLinear
@@ -28,7 +28,9 @@ from spa_bench.support.interrupt import pause_point
 from spa_bench.support.seeds import derive_seed
 
 LayerSink = Callable[[Tensor, Tensor], None]
-Sink = Callable[[str, Tensor, Tensor], None]  # (path, x (rows, T, in), δ (rows, T, out)); δ is zero where there is padding
+# (path, x (rows, T, in), δ (rows, T, out)); δ is zero where there is padding. The n runs of a layer that runs n times in a pass
+# are one behind another in T, as the gradient of its weights is their sum
+Sink = Callable[[str, Tensor, Tensor], None]
 
 
 class _Context(Protocol):
@@ -102,6 +104,10 @@ class Batch:
     share: Tensor  # (counted tokens,): one by the number of them in the row
     counts: list[int]  # counted tokens of each row
 
+    def real_of(self, x: Tensor) -> Tensor:
+        """Whether there is a token in each place of `x` (rows, T, ...), which a sink gets, on its device."""
+        return self.real.to(x.device).repeat(1, x.shape[1] // self.real.shape[1])
+
 
 def batches(encoded: Sequence[Encoded], device: torch.device, *, tokens: int = 0) -> Iterator[Batch]:
     """Batches of at most `tokens` padded tokens (0: as many as the device likes), of similar length, the longest first."""
@@ -174,23 +180,14 @@ class Point:
         """Run one forward and backward pass; `sink` gets every layer's part, the last layer's first.
 
         The loss is each row's token-mean. With `uniform` (counted tokens,), numbers in [0, 1), it is the loss of labels
-        drawn with them: see drawn_labels and drawn_loss. Raises ModelError where the network runs a layer more than once.
+        drawn with them: see drawn_labels and drawn_loss.
         """
         awake = torch.zeros((), device=self.device, requires_grad=True)
-        lean, seen = twice(self.model, replace(self.lora, dropout=0.0), batch.ids.numel()), set[str]()
-
-        def see(path: str, x: Tensor, delta: Tensor) -> None:  # some architectures flatten rows and tokens on the way
-            if path in seen:
-                raise ModelError(
-                    f"model {self.model.name!r} runs its layer {path!r} more than once in a pass, and influence sees one run: "
-                    "leave it out of lora.targets, or take another attribution.method"
-                )
-            seen.add(path)
-            sink(path, *(t.reshape(len(batch.indices), -1, t.shape[-1]) for t in (x, delta)))
+        lean, runs = twice(self.model, replace(self.lora, dropout=0.0), batch.ids.numel()), _Runs(len(batch.indices), sink)
 
         def tapped(path: str, base: nn.Linear, x: Tensor) -> Tensor:
-            factors = self._factors.get(path)
-            return cast(Tensor, _Tapped.apply(x, awake, base, factors, partial(see, path)))  # type: ignore[no-untyped-call]
+            factors, see = self._factors.get(path), runs.sink_of(path)
+            return cast(Tensor, _Tapped.apply(x, awake, base, factors, see))  # type: ignore[no-untyped-call]
 
         try:
             for path, layer in self.layers.items():
@@ -201,10 +198,43 @@ class Point:
                     labels = own_labels(batch) if uniform is None else drawn_labels(uniform)
                     losses = token_losses(self.model.network, batch.ids, batch.where, labels)
                 loss = own_loss(losses, batch) if uniform is None else drawn_loss(losses, batch.share)
+                runs.forward = False
                 torch.autograd.grad(loss, awake)
+                runs.close()
         finally:
             for layer in self.layers.values():
                 layer.tap = None
+
+
+class _Runs:
+    """Hands the parts of a pass to `sink` as soon as all runs of their layer have theirs; there are `rows` rows."""
+
+    def __init__(self, rows: int, sink: Sink):
+        self._rows, self._sink = rows, sink
+        self._count = Counter[str]()
+        self._waiting: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self.forward = True  # what runs on the way back is run again, by checkpoints
+
+    def sink_of(self, path: str) -> LayerSink:
+        """The sink of a run of the layer at `path`, which begins."""
+        self._count[path] += self.forward
+        return partial(self._see, path)
+
+    def _see(self, path: str, x: Tensor, delta: Tensor) -> None:
+        parts = self._waiting.setdefault(path, [])
+        # some architectures flatten rows and tokens on the way
+        parts.append((x.reshape(self._rows, -1, x.shape[-1]), delta.reshape(self._rows, -1, delta.shape[-1])))
+        if len(parts) == self._count[path]:
+            self._pass_on(path)
+
+    def _pass_on(self, path: str) -> None:
+        inputs, slopes = zip(*self._waiting.pop(path), strict=True)
+        self._sink(path, *(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in (inputs, slopes)))
+
+    def close(self) -> None:
+        """Hand over what still waits: of layers with a run on which the loss does not depend."""
+        for path in list(self._waiting):
+            self._pass_on(path)
 
 
 def own_labels(batch: Batch) -> Labels:

@@ -99,7 +99,7 @@ class Sampled:
                 found: list[Half] = []
 
                 def sink(path: str, x: Tensor, delta: Tensor, found: list[Half] = found) -> None:
-                    here, real = self.point.device, batch.real.to(x.device)
+                    here, real = self.point.device, batch.real_of(x)
                     found.extend((b, a[real].to(here), d[real].to(here)) for b, a, d in self.features.halves(path, x, delta))
 
                 self.point.catch(batch, sink, uniform=uniforms(batch, derive_seed(self.seed, "factors", draw), self.chosen))
@@ -122,7 +122,7 @@ class Sampled:
             found: dict[str, tuple[Tensor, Tensor]] = {}
 
             def sink(path: str, x: Tensor, delta: Tensor) -> None:
-                real = batch.real.to(x.device)
+                real = batch.real_of(x)
                 a, d = x[real].float(), delta[real].float()
                 found[path] = a.T @ a, d.T @ d
 
