@@ -55,11 +55,6 @@ class Origin:
         return said | ({"package": self.package} if self.package else {})
 
 
-def is_gguf(name: str) -> bool:
-    """Whether the name of a model is that of a GGUF file; a folder may have such a name too."""
-    return name.lower().endswith(".gguf") and not Path(name).is_dir()
-
-
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file. Raises ModelError where it cannot be read."""
     try:

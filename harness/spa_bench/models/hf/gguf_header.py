@@ -65,6 +65,11 @@ class Header:
         return {key.removeprefix(prefix): value for key, value in self.stated.items() if key.startswith(prefix)}
 
 
+def is_gguf(name: str) -> bool:
+    """Whether the name of a model is that of a GGUF file; a folder may have such a name too."""
+    return name.lower().endswith(".gguf") and not Path(name).is_dir()
+
+
 def read_header(path: Path) -> Header:
     """The header of a file.
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
-from spa_bench.models.hf.gguf import is_gguf
+from spa_bench.models.hf.gguf_header import is_gguf
 from spa_bench.models.hf.hub import not_here, only_here
 from spa_bench.models.hf.placed import is_movable, loaded, prepare
 from spa_bench.support.memory import is_out_of_memory
