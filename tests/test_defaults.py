@@ -20,9 +20,10 @@ from spa_bench.compare.study.designs import STUDIES, Wishes, points_of, roles_of
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.model import HFModel, HFOptions
 from spa_bench.models.shipped import SHIPPED
-from spa_bench.runs import defaults
+from spa_bench.runs import defaults, parts
 from spa_bench.runs.defaults import HUB_PAIRS, HUB_SHARE, Pairs, load_model_for, model_for, pairs_for
 from spa_bench.runs.job import with_prompts
+from spa_bench.runs.options import RunOptions
 from spa_bench.runs.reopen import ModelOptions
 
 HUMANEVAL, MINI = load_task_card("humaneval"), load_task_card("mini-code")
@@ -86,6 +87,47 @@ def test_what_the_command_or_the_card_says_of_data_stays():
         (SPA, HUMANEVAL, "embedded"),
     ):
         assert pairs_for(sampler, task, model, {}) == Pairs({})
+
+
+OWN = 'adapters = "all"\n[data]\n'
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("says", "taken"),
+    [
+        ('examples = "mini"', ("mini", 1.0, "mini")),
+        ("share = 0.5", (HUB_PAIRS, 0.5, "code")),
+        ('queries = "text"', (HUB_PAIRS, HUB_SHARE, "text")),
+        ('template = "plain"', (HUB_PAIRS, HUB_SHARE, "code")),
+    ],
+)
+def test_what_a_card_says_of_its_data_stays_the_default_among_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, taken: tuple[object, ...]
+):
+    monkeypatch.setattr(parts, "read_sources", lambda card: None)
+    (tmp_path / "own.toml").write_text(OWN + says)
+    read = parts.read_parts(str(tmp_path / "own.toml"), "docs/examples/two-lists.toml", RunOptions(until="generate"))
+    assert (read.card.data.examples, read.card.data.share, read.card.data.queries) == taken
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_study_with_a_card_that_names_its_pairs_takes_no_others(tmp_path: Path):
+    (tmp_path / "own.toml").write_text(OWN + 'examples = "mini"')
+    for card, wanted in (("single", HUB_PAIRS), (str(tmp_path / "own.toml"), None)):
+        wishes = Wishes(cards={"single": card}, settings={})
+        points = points_of(STUDIES["main"], wishes)
+        pairs = making._pairs(STUDIES["main"], points, HUMANEVAL, making.StudyOptions(), making._said(wishes))
+        assert pairs.settings.get("data.examples") == wanted
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_share_of_one_is_said_whether_it_is_written_as_a_whole_number_or_not():
+    for share in (1, 1.0):
+        card = load_sampler_card("spa-influence", {"data.share": share})
+        pairs = pairs_for(card, HUMANEVAL, "smollm2", {"data.share": share})
+        assert pairs.said == "no --data was given: all of them"
+        assert study_pairs("main", {"data.share": share}) == pairs
 
 
 def study_pairs(name: str, settings: dict[str, object], model: str | None = None) -> Pairs:

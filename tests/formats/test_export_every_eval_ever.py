@@ -148,6 +148,7 @@ def test_a_run_that_is_not_graded_is_refused(three: Path, tmp_path: Path, export
         ("HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M"),
         ("/home/me/models/Qwen2.5-0.5B", "local/Qwen2.5-0.5B"),
         ("models/q.gguf", "local/q"),
+        ("models/Q.GGUF", "local/Q"),
         ("../x", "local/x"),
         ("a/..", "local/model"),
         ("a/b/c", "local/c"),

@@ -36,7 +36,7 @@ def pieces(path: Path, text: str) -> list[str]:
     return tokenizer.tokenize(text)
 
 
-@pytest.mark.parametrize("quantised", [Types.F32, Types.Q8_0, Types.Q4_1], ids=lambda t: t.name)
+@pytest.mark.parametrize("quantised", [Types.F32, Types.F16, Types.BF16, Types.Q8_0, Types.Q4_1], ids=lambda t: t.name)
 def test_the_network_is_the_one_that_was_written(tmp_path: Path, quantised: Types):
     written = gguf_files.write(tmp_path / "m.gguf", quantised=quantised)
     network, _ = loaded(tmp_path / "m.gguf")
@@ -59,9 +59,10 @@ def test_the_spec_says_the_file_and_what_was_done_to_its_weights(tmp_path: Path)
     assert load_model(name, ModelOptions(threads=1, device="cpu")).describe()["hash"] != said["hash"]
 
 
-def test_a_file_without_quantised_weights_is_read_and_not_dequantised(tmp_path: Path):
-    gguf_files.write(tmp_path / "m.gguf")
-    assert from_file(tmp_path / "m.gguf", QUIET).weights == "read from F32"
+@pytest.mark.parametrize("stored", [Types.F32, Types.F16, Types.BF16], ids=lambda t: t.name)
+def test_a_file_without_quantised_weights_is_read_and_not_dequantised(tmp_path: Path, stored: Types):
+    gguf_files.write(tmp_path / "m.gguf", quantised=stored)  # norms are F32 in each
+    assert from_file(tmp_path / "m.gguf", QUIET).weights == f"read from {stored.name}"
 
 
 def test_the_second_time_the_cache_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -76,6 +77,24 @@ def test_answers_end_where_the_file_says(tmp_path: Path):
     network, tokenizer = loaded(tmp_path / "m.gguf")
     assert network.generation_config.eos_token_id == [0, 2]
     assert (tokenizer.eos_token, tokenizer.bos_token) == ("<|im_end|>", "<|im_start|>")
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [(CHATML, [0, 2]), (CHATML.replace("<|im_end|>", "\n\n"), [0]), ("{% for", [0]), (None, [0])],
+    ids=["control token", "text", "broken", "none"],
+)
+def test_answers_end_with_the_control_token_of_the_chat_template_too(tmp_path: Path, template: str | None, ends: list[int]):
+    """Many files state the end of a text alone, and an instruct model ends its turn with another token."""
+    gguf_files.write(tmp_path / "m.gguf", stated={"tokenizer.ggml.eos_token_id": 0, "tokenizer.chat_template": template})
+    network, _ = loaded(tmp_path / "m.gguf")
+    assert network.generation_config.eos_token_id == ends
 
 
 # the tokenizer ------------------------------------------------------------------------------------------------------
@@ -187,6 +206,54 @@ def test_a_file_that_is_cut_is_refused_in_one_line(tmp_path: Path, share: float,
     assert "cut off or damaged" in done.error()
 
 
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        ((4).to_bytes(4, "little"), "is a GGUF file of version 4, and versions 2 and 3 are read here"),
+        ((1).to_bytes(4, "little"), "is a GGUF file of version 1, and versions 2 and 3 are read here"),
+        ((3).to_bytes(4, "big"), "is a big-endian GGUF file, which is not read here; get the little-endian one"),
+    ],
+)
+def test_another_version_and_byte_order_are_not_taken_for_damage(tmp_path: Path, begin: bytes, said: str):
+    gguf_files.write(tmp_path / "m.gguf")
+    content = (tmp_path / "m.gguf").read_bytes()
+    (tmp_path / "m.gguf").write_bytes(content[:4] + begin + content[8:])
+    with pytest.raises(ModelError, match=said):
+        from_file(tmp_path / "m.gguf", QUIET)
+
+
+def test_a_list_that_is_said_to_be_longer_than_the_file_is_refused_at_once(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf", stated={"general.tags": [True, False]})  # a byte each: no rest shows where it ends
+    content = (tmp_path / "m.gguf").read_bytes()
+    place = content.index(b"general.tags") + len(b"general.tags") + 8  # behind the types of list and items
+    (tmp_path / "m.gguf").write_bytes(content[:place] + (1 << 40).to_bytes(8, "little") + content[place + 8 :])
+    with pytest.raises(ModelError, match=r"cut off or damaged \(it states more than its \d+ bytes hold\)"):
+        from_file(tmp_path / "m.gguf", QUIET)
+
+
+def test_nothing_that_lies_beside_a_file_plays_a_part(tmp_path: Path):
+    """transformers would take the adapter's base model in place of the file, and ask the hub for it."""
+    written = gguf_files.write(tmp_path / "m.gguf")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "a/b", "peft_type": "LORA"}')
+    (tmp_path / "config.json").write_text("{broken")
+    network, _ = loaded(tmp_path / "m.gguf")
+    row = torch.tensor([[5, 9, 200, 31]])
+    assert torch.equal(network(row).logits, written(row).logits)
+    assert not list(from_file(tmp_path / "m.gguf", QUIET).folder.glob(".*"))
+
+
+def test_a_folder_may_have_the_name_of_a_file(tmp_path: Path):
+    gguf_files.write(tmp_path / "m.gguf")
+    shutil.copytree(from_file(tmp_path / "m.gguf", QUIET).folder, tmp_path / "folder.gguf")
+    assert "file" not in load_model(str(tmp_path / "folder.gguf"), ModelOptions(device="cpu", threads=1)).describe()
+
+
+def test_a_folder_that_holds_a_file_alone_names_it(tmp_path: Path):
+    gguf_files.write(tmp_path / "M.GGUF")
+    with pytest.raises(ModelError, match=rf"no config.json in that folder; .*, or the GGUF file {tmp_path / 'M.GGUF'}$"):
+        load_model(str(tmp_path), ModelOptions(device="cpu", threads=1))
+
+
 def test_a_file_that_is_no_gguf_and_one_that_is_not_there(tmp_path: Path):
     (tmp_path / "m.gguf").write_bytes(b"PK" * 100)
     with pytest.raises(ModelError, match="is no GGUF file"):
@@ -202,6 +269,25 @@ def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path: Path, 
     with pytest.raises(ModelError, match=r"MB free; make room, or let SPA_BENCH_CACHE"):
         from_file(tmp_path / "m.gguf", QUIET)
     assert not list(model_cache().glob("*gguf-*"))
+
+
+def test_what_a_killed_process_left_counts_as_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    gguf_files.write(tmp_path / "m.gguf")
+    folder = from_file(tmp_path / "m.gguf", QUIET).folder
+    left = folder.with_name(f".{folder.name}.new")
+    folder.rename(left)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 0 if left.exists() else 1 << 40))
+    assert from_file(tmp_path / "m.gguf", QUIET).folder == folder
+
+
+@pytest.mark.parametrize("kept", ["{", "{}", "[]", "null"])
+def test_a_damaged_note_of_the_cache_is_one_line(tmp_path: Path, kept: str):
+    gguf_files.write(tmp_path / "m.gguf")
+    folder = from_file(tmp_path / "m.gguf", QUIET).folder
+    (folder / "ORIGIN").write_text(kept)
+    with pytest.raises(ModelError, match=rf"cannot read the model in {folder} \(.*\); remove that folder and run it again"):
+        from_file(tmp_path / "m.gguf", QUIET)
 
 
 def test_a_disk_that_is_full_in_the_middle_leaves_nothing_that_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -57,6 +57,8 @@ KEYS = [  # of the architecture, each with what the line says of it
     ({"attention.layer_norm_rms_epsilon": None}, "states no llama.attention.layer_norm_rms_epsilon, and transformers would"),
     ({"context_length": None}, "states no llama.context_length, and transformers would take a default"),
     ({"block_count": None}, "states no llama.block_count"),
+    ({"block_count": 1 << 30}, "states llama.block_count = 1073741824 and holds tensors of 2 blocks"),
+    ({"context_length": 0}, "states llama.context_length = 0; get the file again"),
     ({"attention.head_count_kv": [2, 2]}, "states llama.attention.head_count_kv by layer, as [2, 2], and transformers"),
     ({"feed_forward_length": [64, 64]}, "states llama.feed_forward_length by layer, as [64, 64], and transformers"),
     (
@@ -67,6 +69,8 @@ KEYS = [  # of the architecture, each with what the line says of it
     ({"block_count": 1}, "some would be left out"),
 ]
 TOKENIZERS = [
+    ({"stated": {"tokenizer.ggml.model": ["gpt2", "llama"]}}, "its tokenizer is of kind ['gpt2', 'llama'], which cannot be"),
+    ({"stated": {"tokenizer.ggml.pre": ["smollm", "qwen2"]}}, "names the pre-tokenizer ['smollm', 'qwen2']"),
     ({"lost": ["q"]}, "its vocabulary has no token for the byte 0x71 ('q')"),
     ({"lost": ["<0x0A>"], "kind": "llama", "pre": None}, "its vocabulary has no token for the byte 0x0A"),
     ({"lost": ["ĠĠ"]}, "its merge 'Ġ Ġ' needs the token 'ĠĠ', which it lacks"),

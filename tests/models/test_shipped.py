@@ -157,6 +157,13 @@ def test_an_index_that_does_not_answer_is_said_with_the_ways_out(tiny: Shipped, 
     assert f"copy {model_cache()} from a machine where `spa-bench model get tiny` ran, or give another --model" in said
 
 
+def test_a_file_of_the_current_folder_is_not_taken_for_pip(tiny: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "pip.py").write_text("raise SystemExit('a file of the user')")
+    monkeypatch.chdir(tmp_path / "here")
+    assert shipped_model("tiny", QUIET).folder.is_dir()
+
+
 def test_a_cache_that_is_a_file_is_said(tiny: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call):
     (tmp_path / "file").write_text("a file")
     monkeypatch.setenv("SPA_BENCH_CACHE", str(tmp_path / "file"))

@@ -130,6 +130,14 @@ def load_sampler_card(name_or_path: str, overrides: Mapping[str, object] | None 
     return card
 
 
+def said_of_data(name_or_path: str) -> dict[str, object]:
+    """What the [data] of the sampler card of that name or file itself says, by `data.KEY`. Raises as load_sampler_card."""
+    if is_object(name_or_path):
+        return {}
+    content = read_content("sampler", "baselines", name_or_path, {})
+    return {f"data.{key}": value for key, value in _table(content.values, "data").items()}
+
+
 def build_sampler_card(content: Mapping[str, object], place: str, where: str, *, folder: Path | None = None) -> SamplerCard:
     """The card with that content, which comes from a file or a run's spec; `place` and `where` name it in messages.
 

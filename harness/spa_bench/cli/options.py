@@ -107,7 +107,7 @@ def name_models(*_: object) -> list[str]:
     """Names of models, GGUF files and folders here, for completion in the shell."""
     from spa_bench.mini.embedded import EMBEDDED
 
-    paths = (path for path in Path().iterdir() if path.is_dir() or path.suffix == ".gguf")
+    paths = (path for path in Path().iterdir() if path.is_dir() or path.suffix.lower() == ".gguf")
     return [EMBEDDED, *name_shipped(), *(str(path) for path in paths if not path.name.startswith("."))]
 
 

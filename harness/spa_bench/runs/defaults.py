@@ -64,7 +64,7 @@ def load_model_for(
 
 
 def pairs_for(card: SamplerCard, task: TaskCard, model: str, settings: Mapping[str, object]) -> Pairs:
-    """The pairs for `card`, whose settings by the command are `settings`.
+    """The pairs for `card`; `settings` are those of the command and what the card's own [data] says (said_of_data).
 
     For a task of code that is not the embedded model's, and a card without data of its own: a share of the paper's pairs where
     the hub answers, else the embedded pairs. Anything else stays as it is.
@@ -77,11 +77,9 @@ def pairs_for(card: SamplerCard, task: TaskCard, model: str, settings: Mapping[s
     if why := _unreachable(HUB_PAIRS.removeprefix("hub:")):
         return Pairs({}, f"no --data was given, and {why}")
     ours: dict[str, object] = {"data.examples": HUB_PAIRS, "data.share": HUB_SHARE, "data.queries": "code"}
-    share = settings.get("data.share", HUB_SHARE)
-    return Pairs(
-        {key: value for key, value in ours.items() if key not in settings},
-        f"no --data was given: a share of {share:g} of them, drawn with the seed" if isinstance(share, float) else "",
-    )
+    share = card.data.share if "data.share" in settings else HUB_SHARE
+    how = f"a share of {share:g} of them, drawn with the seed" if share < 1 else "all of them"
+    return Pairs({key: value for key, value in ours.items() if key not in settings}, f"no --data was given: {how}")
 
 
 def _unreachable(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spa_bench.cards.reading import parse_overrides
-from spa_bench.cards.sampler import SamplerCard, load_sampler_card
+from spa_bench.cards.sampler import SamplerCard, load_sampler_card, said_of_data
 from spa_bench.cards.task import TaskCard
 from spa_bench.mini.embedded import EMBEDDED
 from spa_bench.models.base import Model
@@ -76,7 +76,7 @@ def read_parts(sampler: str, task: str, options: RunOptions) -> Parts:
     check_workers(engine, options.loading.executor)
     card = load_sampler_card(sampler, sampler_settings)
     task_card = asked_card(task, task_settings, limit=options.limit, first=options.first, rules=options.rules)
-    pairs = pairs_for(card, task_card, model_for(task_card, options.model), sampler_settings)
+    pairs = pairs_for(card, task_card, model_for(task_card, options.model), said_of_data(sampler) | sampler_settings)
     if pairs.settings:
         card = load_sampler_card(sampler, {**sampler_settings, **pairs.settings})
     n = card.draws if options.n is None else options.n

@@ -100,7 +100,7 @@ def _place(name: str, options: ModelOptions) -> _ModelPlace:
     if threads is not None and threads < 1:
         raise UsageError(f"--threads is {threads}; it must be at least 1")
     from spa_bench.mini.data import MODEL
-    from spa_bench.models.hf.gguf import is_gguf
+    from spa_bench.models.hf.gguf_header import is_gguf
     from spa_bench.models.hf.model import HFOptions
 
     chosen = HFOptions(
@@ -145,7 +145,8 @@ def _checked_name(name: str) -> str:
 
 def made_of(name: str) -> Origin | None:
     """The folder that is made of a shipped model or of a GGUF file; None for the name of any other model."""
-    from spa_bench.models.hf.gguf import from_file, is_gguf
+    from spa_bench.models.hf.gguf import from_file
+    from spa_bench.models.hf.gguf_header import is_gguf
     from spa_bench.models.shipped import SHIPPED, shipped_model
     from spa_bench.support.console import Reporter
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spa_bench.cards.reading import parse_overrides
+from spa_bench.cards.sampler import said_of_data
 from spa_bench.cards.task import TaskCard
 from spa_bench.compare.study.claims import claims_of
 from spa_bench.compare.study.designs import STUDIES, Point, Study, Wishes, points_of, roles_of
@@ -167,7 +168,7 @@ def _finished(chosen: Study, checked: _Checked, a: StudyOptions, console: Report
 def _made(chosen: Study, checked: _Checked, a: StudyOptions, console: Reporter) -> _Made:
     """All runs; those that are missing are made."""
     points, card, engine, seeds = checked.points, checked.task_card, checked.engine, list(a.seeds)
-    pairs = _pairs(chosen, points, card, a, checked.settings)
+    pairs = _pairs(chosen, points, card, a, _said(checked.wishes))
     if pairs.said:
         console.note(f"data: {pairs.settings['data.examples']} pairs ({pairs.said})")
         points = points_of(chosen, replace(checked.wishes, settings={**checked.settings, **pairs.settings}))
@@ -212,6 +213,12 @@ def _pairs_made(
         return []
     how = Measuring(model=setup.model, problems=setup.task.problems, cache=setup.cache, console=console, mixed=mixed)
     return measured_pairs(points, seeds, how)
+
+
+def _said(wishes: Wishes) -> dict[str, object]:
+    """What the cards of a study say of their data, and the settings of its command, as pairs_for takes them."""
+    of_cards = {key: value for card in wishes.cards.values() for key, value in said_of_data(card).items()}
+    return {**of_cards, **wishes.settings}
 
 
 def _pairs(chosen: Study, points: Sequence[Point], task: TaskCard, a: StudyOptions, settings: Mapping[str, object]) -> Pairs:

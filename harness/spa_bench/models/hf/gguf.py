@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.gguf_header import Header, read_header
-from spa_bench.models.hf.gguf_keys import AS_FOLDER, check_config, check_lists, check_needed, check_shapes
-from spa_bench.models.hf.gguf_tokenizer import build, check_built, check_tokenizer
+from spa_bench.models.hf.gguf_keys import AS_FOLDER, check_config, check_lists, check_needed, check_shapes, check_sizes
+from spa_bench.models.hf.gguf_tokenizer import build, check_built, check_tokenizer, closing_token
 from spa_bench.support import lock
 from spa_bench.support.cache import ELSEWHERE, model_cache, own_cache
 from spa_bench.support.console import Reporter
@@ -54,11 +55,6 @@ class Origin:
         return said | ({"package": self.package} if self.package else {})
 
 
-def is_gguf(name: str) -> bool:
-    """Whether the name of a model is that of a GGUF file."""
-    return name.lower().endswith(".gguf")
-
-
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file. Raises ModelError where it cannot be read."""
     try:
@@ -89,15 +85,18 @@ def converted(sha256: str, package: str = "") -> Origin | None:
     folder = _folder(sha256)
     try:
         kept = json.loads((folder / _ORIGIN).read_text(encoding="utf-8"))
+        origin = Origin(folder=folder, sha256=sha256, file=kept["file"], weights=kept["weights"], package=package)
+        whole = kept["files"] == hash_folder(folder)
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
         raise _no_folder() from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {folder / _ORIGIN} ({error}); remove {folder} and run it again") from error
-    if kept["files"] != hash_folder(folder):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ModelError(f"cannot read the model in {folder} ({why}); remove that folder and run it again") from error
+    if not whole:
         raise ModelError(f"the model in {folder} was changed since it was made; remove that folder and run it again")
-    return Origin(folder=folder, sha256=sha256, file=kept["file"], weights=kept["weights"], package=package)
+    return origin
 
 
 def convert(path: Path, sha256: str, console: Reporter, *, package: str = "") -> Origin:
@@ -110,11 +109,11 @@ def convert(path: Path, sha256: str, console: Reporter, *, package: str = "") ->
     header = read_header(path)
     check_tokenizer(header.tokenizer, str(path))
     folder = _folder(sha256)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # of a killed process: its room counts as free
     need_room(folder.parent, 4 * header.numbers, f"{path.name} in float32")
     if header.weights.startswith("dequantised"):
         console.note(f"{path.name}: {header.weights} to float32, once; it stays in {folder}")
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
     try:
         new.mkdir()
         with console.stage(f"reading {path.name}"):
@@ -183,7 +182,8 @@ def _write(header: Header, path: Path, folder: Path) -> None:
     from spa_bench.models.hf.loading import embedding_rows, load_tokenizer
 
     where = str(path)
-    network, tokenizer = _read(header, path)
+    with _alone(path, folder) as place:
+        network, tokenizer = _read(header, path, place)
     held = sum(p.numel() for p in network.parameters())
     if held != header.numbers:
         raise ModelError(
@@ -208,7 +208,7 @@ def _write(header: Header, path: Path, folder: Path) -> None:
     config.save_pretrained(folder)
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode & 0o777)  # it comes with 0600
     generation = network.generation_config
-    generation.eos_token_id = _ends(header, path)
+    generation.eos_token_id = _ends(header, path, tokenizer)
     generation.save_pretrained(folder)
 
 
@@ -227,10 +227,19 @@ def _writing(folder: Path) -> Iterator[None]:
         raise ModelError(_unwritten(folder.parent, str(error))) from error
 
 
-def _read(header: Header, path: Path) -> tuple[Any, Any]:
+@contextlib.contextmanager
+def _alone(path: Path, scratch: Path) -> Iterator[Path]:
+    """A file under its name in a folder of its own: transformers also reads what lies beside it, as an adapter's config."""
+    with tempfile.TemporaryDirectory(prefix=".alone-", dir=scratch) as folder:
+        place = Path(folder) / path.name
+        place.symlink_to(path.resolve())
+        yield place
+
+
+def _read(header: Header, path: Path, place: Path) -> tuple[Any, Any]:
     """(network in float32, as transformers reads it, tokenizer). Raises ModelError on one line, for anything in the file.
 
-    The config that transformers makes is checked before the weights are read.
+    `place` is where transformers finds the file alone. The config that it makes is checked before the weights are read.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -240,30 +249,36 @@ def _read(header: Header, path: Path) -> tuple[Any, Any]:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    place: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    source: dict[str, Any] = {"pretrained_model_name_or_path": str(place.parent), "gguf_file": place.name}
     try:
         with loads, contextlib.redirect_stderr(io.StringIO()):  # a bar of tqdm, for which there is no switch
-            config = AutoConfig.from_pretrained(**place)
+            check_sizes(header, str(path))
+            config = AutoConfig.from_pretrained(**source)
             check_config(header.architecture, header.own, config, str(path))
             check_needed(header.architecture, header.own, config, str(path))
             check_shapes(header, config, str(path))
             tokenizer = build(header, str(path))
-            network, loading = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, output_loading_info=True)
+            network, loading = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
     except ModelError:
         raise
     except Exception as error:  # a file can state anything, and the classes of its architecture trip over it
         if is_out_of_memory(error):
             raise ModelError(f"out of memory while {path} is read in float32; give a model with fewer parameters") from error
         check_lists(header, str(path))
-        raise ModelError(f"cannot load {path} (architecture {header.architecture!r}): {told(error)}; {AS_FOLDER}") from error
+        why = told(error).replace(str(place), str(path))
+        raise ModelError(f"cannot load {path} (architecture {header.architecture!r}): {why}; {AS_FOLDER}") from error
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"cannot load {path}: it lacks {missing[0]!r} ({len(missing)} weights missing); {AS_FOLDER}")
     return network, tokenizer
 
 
-def _ends(header: Header, path: Path) -> list[int]:
-    """The tokens that end an answer: the file's end of text, of a turn and of a message. Raises ModelError without any."""
+def _ends(header: Header, path: Path, tokenizer: Any) -> list[int]:
+    """The tokens that end an answer: the file's end of text, of a turn and of a message, and that of its chat template.
+
+    Raises ModelError without any.
+    """
     stated = [header.tokenizer.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
+    stated.append(closing_token(tokenizer, header.tokenizer, str(path)))
     ends = sorted({t for t in stated if isinstance(t, int)})
     if not ends:
         raise ModelError(f"{path} states no end token (tokenizer.ggml.eos_token_id); {AS_FOLDER}")

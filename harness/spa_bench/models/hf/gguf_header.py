@@ -7,10 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spa_bench.errors import ModelError
 from spa_bench.support.text import one_line
 
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+
+_VERSIONS = (2, 3)
 _PLAIN = {"F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"}  # types of tensors that are not quantised
 
 
@@ -50,29 +55,36 @@ class Header:
 
     @property
     def weights(self) -> str:
-        """What is done to its weights, as in "dequantised from Q4_1"."""
+        """What is done to its weights, as in "dequantised from Q4_1", by the type in which most numbers are stored."""
         packed = {name: count for name, count in self.types.items() if name not in _PLAIN}
-        return f"dequantised from {max(packed, key=packed.__getitem__)}" if packed else f"read from {max(self.types)}"
+        counts = packed or self.types
+        most = max(counts, key=counts.__getitem__)
+        return f"dequantised from {most}" if packed else f"read from {most}"
 
     def _after(self, prefix: str) -> dict[str, object]:
         return {key.removeprefix(prefix): value for key, value in self.stated.items() if key.startswith(prefix)}
 
 
-def read_header(path: Path) -> Header:
-    """The header of a file. Raises ModelError where it is no GGUF, ends before its last tensor, or is one part of several."""
-    from gguf import GGUFReader
+def is_gguf(name: str) -> bool:
+    """Whether the name of a model is that of a GGUF file; a folder may have such a name too."""
+    return name.lower().endswith(".gguf") and not Path(name).is_dir()
 
+
+def read_header(path: Path) -> Header:
+    """The header of a file.
+
+    Raises ModelError where it is no GGUF, or of another version, ends before its last tensor, or is one part of several.
+    """
     try:
         with path.open("rb") as stream:
-            if stream.read(4) != b"GGUF":
-                raise ModelError(f"{path} is no GGUF file: it does not begin with GGUF")
-        reader = GGUFReader(path)
+            _check_begin(stream.read(8), path)
+        reader = _reader(path)
         stated = {key: field.contents() for key, field in reader.fields.items() if field.types}
         types: Counter[str] = Counter()
         for tensor in reader.tensors:
             types[tensor.tensor_type.name] += int(tensor.n_elements)
         shapes = {tensor.name: tuple(int(size) for size in reversed(tensor.shape)) for tensor in reader.tensors}
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, MemoryError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, struct.error, MemoryError) as error:
         size = path.stat().st_size
         raise ModelError(
             f"cannot read {path}, {size} bytes: it is cut off or damaged ({one_line(error, 80)}); get it again"
@@ -90,3 +102,33 @@ def read_header(path: Path) -> Header:
     if "general.architecture" not in stated or not shapes:
         raise ModelError(f"{path} holds no model: it states no architecture, or has no tensors")
     return Header(stated=stated, types=types, shapes=shapes)
+
+
+def _check_begin(begin: bytes, path: Path) -> None:
+    """Raise ModelError unless the first 8 bytes of a file are those of a little-endian GGUF of a known version."""
+    if begin[:4] != b"GGUF":
+        raise ModelError(f"{path} is no GGUF file: it does not begin with GGUF")
+    version, swapped = int.from_bytes(begin[4:], "little"), int.from_bytes(begin[4:], "big")
+    if len(begin) < 8 or version in _VERSIONS:
+        return
+    if swapped in _VERSIONS:
+        raise ModelError(f"{path} is a big-endian GGUF file, which is not read here; get the little-endian one")
+    known = " and ".join(map(str, _VERSIONS))
+    raise ModelError(f"{path} is a GGUF file of version {version}, and versions {known} are read here; get it in one of these")
+
+
+def _reader(path: Path) -> GGUFReader:
+    """The library's reader, which raises ValueError where the file ends before what it states.
+
+    By itself it takes what is there: an array that is said to hold 2^40 numbers would take all memory.
+    """
+    from gguf import GGUFReader
+
+    class Whole(GGUFReader):
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            found = super()._get(offset, dtype, count, override_order)
+            if len(found) < count:
+                raise ValueError(f"it states more than its {len(self.data)} bytes hold")
+            return found
+
+    return Whole(path)

@@ -6,6 +6,7 @@ text; one that the file lacks stands for what llama.cpp takes in its place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,8 +72,27 @@ _HARMLESS = {
 }
 _IN_SHAPES = {"context_length", "vocab_size", "block_count", "embedding_length"}  # a config need not hold them
 _NEEDED = ("context_length", "block_count", "embedding_length", "attention.head_count")
+_BLOCK = re.compile(r"blk\.(\d+)\.")  # the beginning of the names of a block's tensors
 # what llama.cpp takes where a file is silent
 _SILENT: dict[str, object] = {"attention.sliding_window": 0, "expert_count": 0, "rope.freq_base": 10000.0}
+
+
+def check_sizes(header: Header, where: str) -> None:
+    """Raise ModelError where a file states a size of 0, or more blocks than it has tensors of.
+
+    A network is made by these sizes before its tensors are looked for, so that a number that is off would take hours or memory.
+    """
+    stated, name = header.own, header.architecture
+    for key in _NEEDED:
+        if stated.get(key) == 0 and key != "attention.head_count":  # which is 0 where there is no attention
+            raise ModelError(f"{where} states {name}.{key} = 0; get the file again, or {AS_FOLDER}")
+    blocks = {int(found[1]) for tensor in header.shapes if (found := _BLOCK.match(tensor))}
+    count = stated.get("block_count")
+    if isinstance(count, int) and count > max(blocks, default=-1) + 1:
+        raise ModelError(
+            f"{where} states {name}.block_count = {count} and holds tensors of {len(blocks)} blocks; get the file again, or "
+            f"{AS_FOLDER}"
+        )
 
 
 def check_needed(architecture: str, stated: Mapping[str, object], config: Any, where: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spa_bench.errors import ModelError
+from spa_bench.models.chat import chat_ending
 from spa_bench.models.hf.gguf_header import Header
 from spa_bench.support.text import did_you_mean
 
@@ -80,12 +81,12 @@ _INSTEAD = "use the model's folder with safetensors"
 def check_tokenizer(stated: Mapping[str, object], where: str) -> None:
     """Raise ModelError unless the tokenizer that a file states, by its keys after `tokenizer.ggml.`, can be rebuilt."""
     kind, pre = stated.get("model"), stated.get("pre")
-    if kind not in {BYTE_LEVEL, SENTENCEPIECE}:
+    if kind not in (BYTE_LEVEL, SENTENCEPIECE):  # a file can state a list, which no set has
         raise ModelError(
             f"{where}: its tokenizer is of kind {kind!r}, which cannot be rebuilt ({BYTE_LEVEL} and {SENTENCEPIECE} can); "
             f"{_INSTEAD}"
         )
-    if kind == BYTE_LEVEL and pre not in SPLITS:
+    if kind == BYTE_LEVEL and str(pre) not in SPLITS:
         said = f"names the pre-tokenizer {pre!r}{did_you_mean(str(pre), SPLITS)}" if pre else "names no pre-tokenizer"
         raise ModelError(
             f"{where} {said}; how it splits text is not known here, and other tokens would be silently wrong: {_INSTEAD}"
@@ -193,6 +194,20 @@ def check_built(tokenizer: Any, stated: Mapping[str, object], rows: int, where: 
         came = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
         if came != text:
             raise ModelError(f"{where}: its tokenizer cannot be rebuilt: {text!r} becomes {came!r}; {_INSTEAD}")
+
+
+def closing_token(tokenizer: Any, stated: Mapping[str, object], where: str) -> int | None:
+    """The control token by which the chat template of a rebuilt `tokenizer` ends an answer; None where it has none.
+
+    Many files state one end token alone, such as Gemma's <eos>, and a model that is asked by the template ends its turn with
+    another.
+    """
+    try:
+        ids = tokenizer(chat_ending(tokenizer, where), add_special_tokens=False)["input_ids"]
+    except ModelError:  # no template, or one that fails: what asks by it says so
+        return None
+    types = _types(stated)
+    return next((i for i in ids if i < len(types) and types[i] == _CONTROL), None)
 
 
 def _byte_level(stated: Mapping[str, object], where: str) -> tuple[Tokenizer, bool]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from spa_bench.errors import ModelError, UsageError
+from spa_bench.models.hf.gguf_header import is_gguf
 from spa_bench.models.hf.hub import not_here, only_here
 from spa_bench.models.hf.placed import is_movable, loaded, prepare
 from spa_bench.support.memory import is_out_of_memory
@@ -165,7 +166,11 @@ def check_folder(path: str) -> None:
                 f"cannot load model {path!r}: the folder holds an adapter of PEFT alone; merge it into its base model "
                 "(merge_and_unload, save_pretrained) and give the merged one"
             )
-        raise ModelError(f"cannot load model {path!r}: no config.json in that folder; give the one with weights and tokenizer")
+        files = sorted(str(file) for file in Path(path).iterdir() if is_gguf(str(file)))
+        other = f", or the GGUF file {files[0]}" if files else ""
+        raise ModelError(
+            f"cannot load model {path!r}: no config.json in that folder; give the one with weights and tokenizer{other}"
+        )
     if (Path(path) / "adapter_config.json").is_file():
         raise ModelError(
             f"cannot load model {path!r}: an adapter of PEFT lies beside the model (adapter_config.json), and it is unclear "

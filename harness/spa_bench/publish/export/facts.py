@@ -119,10 +119,11 @@ def model_id(samples: Samples) -> str:
     name = str(samples.run.spec["model"]["name"])
     if name in _HOMES:
         return f"{_HOMES[name]}/{name}"
-    if _ON_HUB.fullmatch(name) and not name.endswith(".gguf"):
-        return name
     place = PurePath(name)
-    return f"local/{utf8(file_safe(place.stem if name.endswith('.gguf') else place.name)).strip('. ') or 'model'}"
+    file = place.suffix.lower() == ".gguf"
+    if _ON_HUB.fullmatch(name) and not file:
+        return name
+    return f"local/{utf8(file_safe(place.stem if file else place.name)).strip('. ') or 'model'}"
 
 
 def decoding(samples: Samples) -> dict[str, Any]:
