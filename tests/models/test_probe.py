@@ -27,7 +27,7 @@ from spa_bench.types import Completion, Decoding, Member, Request
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from architecture_parts.networks import ARCHITECTURES, Architecture, save, small_network  # noqa: E402
+from architecture_parts.networks import ARCHITECTURES, SMALL, Architecture, save, small_network  # noqa: E402
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 CPU = torch.device("cpu")
@@ -261,6 +261,11 @@ class Bare(nn.Module):
         if table:
             self.wpe = nn.Embedding(table, 4)
 
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> torch.Tensor:
+        """The states of a row of text, with its positions where they are learned."""
+        states: torch.Tensor = self.wte(input_ids)
+        return states + self.wpe(torch.arange(input_ids.shape[1])) if hasattr(self, "wpe") else states
+
     @property
     def config(self) -> Any:
         return self
@@ -283,6 +288,30 @@ def test_a_table_of_positions_is_a_context():
     assert context_of(Bare(table=96), Tokenizer(), None) == (96, "")
     assert context_of(Bare(table=66, max_position_embeddings=64), Tokenizer(), None) == (64, "")  # OPT's table has two more
     assert context_of(Bare(table=32, n_positions=64), Tokenizer(), None) == (32, "")
+
+
+def test_the_places_of_a_picture_are_no_positions_of_text():
+    two = Bare(table=96, max_position_embeddings=128)
+    two.tower = nn.ModuleDict({"position_embedding": nn.Embedding(4, 4)})
+    assert context_of(two, Tokenizer(), None) == (96, "")
+    unread = Bare(max_position_embeddings=128)  # neither is a table that no row is read with
+    unread.position_embedding = nn.Embedding(4, 4)
+    assert context_of(unread, Tokenizer(), None) == (128, "")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_model_of_pictures_and_text_has_the_context_of_its_text(device: str):
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = {**SMALL, "num_hidden_layers": 1, "bos_token_id": 0, "sliding_window": 32}
+    tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config=text, vision_config={**tower, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
+    )
+    with torch.device(device):
+        network = Gemma3ForConditionalGeneration(config)
+    assert network.model.vision_tower.embeddings.position_embedding.num_embeddings == 4
+    assert context_of(network, Tokenizer(), None) == (384, "")
 
 
 def test_a_context_that_nothing_names_is_said_and_never_huge():
