@@ -219,9 +219,13 @@ def test_networks_of_two_classes_are_not_taken_for_one_another(monkeypatch: pyte
 # answers at the last position ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "mpt", "bloom", "openai-gpt", "mamba"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "mpt", "bloom", "openai-gpt", "mamba", "gpt_neo"])
 def test_answers_end_at_the_last_position_and_are_those_of_the_prompt_alone(name: str, model: Callable[..., HFModel]):
-    sizes = {"gpt2": "n_positions", "openai-gpt": "n_positions", "opt": "max_position_embeddings", "mpt": "max_seq_len"}
+    sizes = {
+        **dict.fromkeys(("gpt2", "openai-gpt"), "n_positions"),
+        **dict.fromkeys(("opt", "gpt_neo"), "max_position_embeddings"),
+        "mpt": "max_seq_len",
+    }
     small = {sizes[name]: 64} if name in sizes else {}
     tiny = model(name, context=None if small else 64, **small)
     assert tiny.context == 64
@@ -239,6 +243,22 @@ def test_answers_end_at_the_last_position_and_are_those_of_the_prompt_alone(name
         length = len(tiny.codec.prompt(request.prompt))
         assert length < 64
         assert alone.finish == "stop" or alone.tokens == 64 - length
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neo"])
+def test_rows_with_more_columns_than_positions_are_read_as_each_alone(name: str, model: Callable[..., HFModel]):
+    """GPT-Neo masks by a table of as many columns as it has positions; rows with the answer on the right have more together."""
+    tiny = model(name, **{"n_positions" if name == "gpt2" else "max_position_embeddings": 64})
+    assert tiny.hf._parts.reads.way.columns == (64 if name == "gpt_neo" else None)
+    pairs = [("x = 1\n" * 9, "y\n"), ("def f(x):\n", "    return x + 1\n" * 5)]
+    members = [Member("base", None, Decoding())]
+    ids = [tiny.encode_pair(*pair) for pair in pairs]
+    assert max(len(head) for head, _ in ids) + max(len(tail) for _, tail in ids) > 64
+    for (head, tail), got in zip(ids, tiny.next_token_logprobs(pairs, members), strict=True):
+        with torch.inference_mode():
+            logits = tiny.network(input_ids=torch.tensor([[*head, *tail]])).logits[0, len(head) - 1 : -1]
+        assert got is not None
+        torch.testing.assert_close(torch.from_numpy(got[0]), logits.log_softmax(-1), atol=1e-4, rtol=1e-4)
 
 
 # context -------------------------------------------------------------------------------------------------------------
@@ -305,9 +325,7 @@ def test_a_model_of_pictures_and_text_has_the_context_of_its_text(device: str):
 
     text = {**SMALL, "num_hidden_layers": 1, "bos_token_id": 0, "sliding_window": 32}
     tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = Gemma3Config(
-        text_config=text, vision_config={**tower, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
-    )
+    config = Gemma3Config(text_config=text, vision_config={**tower, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4)
     with torch.device(device):
         network = Gemma3ForConditionalGeneration(config)
     assert network.model.vision_tower.embeddings.position_embedding.num_embeddings == 4
@@ -408,7 +426,8 @@ def test_an_adapter_that_peft_reads_otherwise_is_told(model: Callable[..., HFMod
     folder = adapter_of(tiny, tmp_path / "adapter")
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["q_proj"]}))
-    assert tiny.peft_differs(folder) == "it gives other logits"
+    first = "model.layers.0.self_attn.k_proj"
+    assert tiny.peft_differs(folder) == f"it gives other logits: it leaves out 12 of 14 layers, such as {first!r}"
 
 
 def test_a_stack_that_mixes_members_is_left_out():

@@ -39,9 +39,7 @@ def context_of(network: nn.Module, tokenizer: Any, asked: int | None) -> tuple[i
     settings: dict[str, Any] = network.config.get_text_config().to_dict()  # type: ignore[operator, union-attr]
     named = [settings[name] for name in _NAMES if _is_size(settings.get(name))][:1]
     # a table may have more rows than positions, as OPT's, and then the config knows
-    tables = {
-        n: m for n, m in network.named_modules() if isinstance(m, nn.Embedding) and re.search(r"wpe|pos(?!t)", n)
-    }
+    tables = {n: m for n, m in network.named_modules() if isinstance(m, nn.Embedding) and re.search(r"wpe|pos(?!t)", n)}
     if any(table.num_embeddings < min(named, default=_MOST) for table in tables.values()):
         tables = _of_text(network, tables)
     found = min([*named, *(table.num_embeddings for table in tables.values())], default=0)

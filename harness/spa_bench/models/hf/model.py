@@ -80,7 +80,7 @@ class HFModel(TextModel):
                 f"engine.quantize={options.quantize} takes a model in safetensors: the weights of {name or path} were a GGUF "
                 "file's, whose few bits are multiplied out already; leave it out, or give the model that the file was made of"
             )
-        network, self._tokenizer = load_network(
+        network, self._tokenizer, said = load_network(
             path,
             self._dtype,
             revision=options.revision,
@@ -116,7 +116,7 @@ class HFModel(TextModel):
             codec=codec,
             context=context,
             engines=dict.fromkeys(STAGES, self.hf),
-            notes=[note for note in (unknown, *found.notes) if note],
+            notes=[note for note in (*said, codec.note, unknown, *found.notes) if note],
             exclusive=self._device.type != "cpu",
         )
 
