@@ -77,32 +77,31 @@ def _unloadable(error: Exception, path: str, *, local: bool, more: Mapping[str, 
     if is_out_of_memory(error):
         return _too_large(path, placed="max_memory" in more)
     first = str(error).strip().split("\n", 1)[0]
-    what = f"cannot load model {path!r}"
     if "dispatched on the CPU or the disk" in first:
         return ModelError(
-            f"{what} with quantised weights: they do not fit the GPUs, and such weights cannot lie in main memory or on disk; "
-            "give engine.max_memory more room or use 4bit, or leave engine.quantize out"
+            f"cannot load model {path!r} with quantised weights: they do not fit the GPUs, and such weights cannot lie in "
+            "main memory or on disk; give engine.max_memory more room or use 4bit, or leave engine.quantize out"
         )
     if "ignore_mismatched_sizes" in first:  # its words point to a report that nobody sees
         return ModelError(
-            f"{what}: the weights have other shapes than config.json says; compare it with the one that the model was "
-            "published with"
+            f"cannot load model {path!r}: the weights have other shapes than config.json says; compare it with the one "
+            "that the model was published with"
         )
     if isinstance(error, json.JSONDecodeError) or "weight_map" in first:
         return ModelError(
-            f"{what}: config.json, generation_config.json or model.safetensors.index.json is broken ({told(error)}); compare "
-            "them with those that the model was published with"
+            f"cannot load model {path!r}: config.json, generation_config.json or model.safetensors.index.json is broken "
+            f"({told(error)}); compare them with those that the model was published with"
         )
-    if isinstance(error, (OSError, ValueError, KeyError, RuntimeError, ImportError, MemoryError, SafetensorError)):
+    if isinstance(error, OSError | ValueError | KeyError | RuntimeError | ImportError | MemoryError | SafetensorError):
         if "quantization_config" in more:
             return ModelError(
-                f"{what} with quantised weights: {first}; leave engine.quantize out, or give a model with plain safetensors "
-                "weights that the GPUs hold"
+                f"cannot load model {path!r} with quantised weights: {first}; leave engine.quantize out, or give a model "
+                "with plain safetensors weights that the GPUs hold"
             )
-        return ModelError(f"{what}: {first}; give a folder or a hub name with safetensors weights")
+        return ModelError(f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights")
     return ModelError(
-        f"{what}: config.json or generation_config.json does not fit its architecture ({told(error)}); compare them with those "
-        "that the model was published with"
+        f"cannot load model {path!r}: config.json or generation_config.json does not fit its architecture ({told(error)}); "
+        f"compare them with those that the model was published with"
     )
 
 
