@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from architecture_parts.networks import ARCHITECTURES, SMALL, Architecture, save, small_network  # noqa: E402
 
-BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
+DECODER = Architecture("roberta", "roberta", {"is_decoder": True})
+BY_NAME = {architecture.name: architecture for architecture in (*ARCHITECTURES, DECODER)}
 CPU = torch.device("cpu")
 
 
@@ -114,6 +115,11 @@ def test_a_network_that_cannot_be_read_is_refused_in_one_line():
     network.model.layers[0].mlp.down_proj = nn.Linear(5, 48)
     with pytest.raises(ModelError, match=r"LlamaForCausalLM cannot be evaluated: it does not read a plain row of tokens \("):
         probe(network, vocabulary=1024, context=384, device=CPU)
+
+
+def test_positions_that_do_not_begin_at_zero_are_left_to_the_network():
+    found = probed("roberta", context=383)
+    assert (found.way.positions, found.way.context) == (False, None)
 
 
 def test_logits_that_are_not_finite_are_left_to_the_answers():
@@ -219,14 +225,15 @@ def test_networks_of_two_classes_are_not_taken_for_one_another(monkeypatch: pyte
 # answers at the last position ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "mpt", "bloom", "openai-gpt", "mamba", "gpt_neo"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "mpt", "bloom", "openai-gpt", "mamba", "gpt_neo", "roberta"])
 def test_answers_end_at_the_last_position_and_are_those_of_the_prompt_alone(name: str, model: Callable[..., HFModel]):
     sizes = {
         **dict.fromkeys(("gpt2", "openai-gpt"), "n_positions"),
         **dict.fromkeys(("opt", "gpt_neo"), "max_position_embeddings"),
         "mpt": "max_seq_len",
+        "roberta": "max_position_embeddings",
     }
-    small = {sizes[name]: 64} if name in sizes else {}
+    small = {sizes[name]: 65 if name == "roberta" else 64} if name in sizes else {}  # its first position is that of padding
     tiny = model(name, context=None if small else 64, **small)
     assert tiny.context == 64
     decoding = Decoding(max_new_tokens=100)

@@ -40,9 +40,9 @@ def context_of(network: nn.Module, tokenizer: Any, asked: int | None) -> tuple[i
     named = [settings[name] for name in _NAMES if _is_size(settings.get(name))][:1]
     # a table may have more rows than positions, as OPT's, and then the config knows
     tables = {n: m for n, m in network.named_modules() if isinstance(m, nn.Embedding) and re.search(r"wpe|pos(?!t)", n)}
-    if any(table.num_embeddings < min(named, default=_MOST) for table in tables.values()):
+    if any(_positions(table) < min(named, default=_MOST) for table in tables.values()):
         tables = _of_text(network, tables)
-    found = min([*named, *(table.num_embeddings for table in tables.values())], default=0)
+    found = min([*named, *map(_positions, tables.values())], default=0)
     if asked is not None and not 2 <= asked <= (found or _MOST):
         least = f"between 2 and {found}, the positions of this model" if found else "at least 2"
         raise UsageError(f"--context is {asked}; it must be {least}")
@@ -55,6 +55,11 @@ def context_of(network: nn.Module, tokenizer: Any, asked: int | None) -> tuple[i
         _UNKNOWN,
         f"context: {_UNKNOWN} tokens, as neither config nor tokenizer names one; another one with --context N",
     )
+
+
+def _positions(table: nn.Embedding) -> int:
+    """The positions in a table; RoBERTa's begin behind that of the padding."""
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
 
 
 @torch.inference_mode()

@@ -173,8 +173,8 @@ def tokenizer_note(path: str, tokenizer: Any, revision: str | None = None) -> st
     if here == there:
         return ""
     return (
-        f"tokenizer: {type(tokenizer).__name__} of transformers has other tokens for a text than tokenizer.json; if the model "
-        'was trained with those, "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json gives them'
+        f"tokenizer: {type(tokenizer).__name__}, as which transformers loads it, has other tokens for a text than the model's "
+        "tokenizer.json; the answers are those of plain transformers"
     )
 
 

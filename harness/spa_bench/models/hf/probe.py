@@ -305,14 +305,15 @@ class _Probe:
     # what depends on positions and on company ---------------------------------------------------------------------
 
     def _takes_positions(self) -> bool:
-        row = self._rows[0]
+        """Whether positions change its logits, and those from 0 on are its own: RoBERTa's begin behind that of the padding."""
+        row, order = self._rows[0], torch.arange(len(self._rows[0]))[None]
         try:
-            turned = self._plain([row], torch.arange(len(row)).flip(0)[None])
+            plain, turned = (self._plain([row], position)[0] for position in (order, order.flip(-1)))
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise
             return False
-        return distance(turned[0], self._want[0]) > self._tolerance
+        return distance(plain, self._want[0]) <= self._tolerance < distance(turned, self._want[0])
 
     def _longest(self) -> int | None:
         """The tokens of the longest row that does not change the logits of another; None where none does."""
