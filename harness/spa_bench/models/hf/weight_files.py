@@ -22,13 +22,19 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 def check_pointers(folder: Path) -> None:
     """Raise ModelError where a file of the model in `folder` is a pointer of Git LFS in place of the file."""
     for file in sorted(folder.glob("*")):
-        if file.suffix in {".safetensors", ".json", ".model"} and file.is_file():
-            with file.open("rb") as opened:
-                if opened.read(len(_POINTER)) == _POINTER:
-                    raise ModelError(
-                        f"cannot load model {str(folder)!r}: {file.name} is a pointer of Git LFS, not the file itself; fetch "
-                        "the files (git lfs pull), or download the model anew"
-                    )
+        if file.suffix in {".safetensors", ".json", ".model"} and _is_pointer(file):
+            raise ModelError(
+                f"cannot load model {str(folder)!r}: {file.name} is a pointer of Git LFS, not the file itself; fetch the files "
+                "(git lfs pull), or download the model anew"
+            )
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_POINTER)) == _POINTER
+    except OSError:  # whoever reads the file says why not
+        return False
 
 
 def check_weights(loading: Mapping[str, Any], path: str) -> None:
