@@ -90,6 +90,7 @@ class HFModel(TextModel):
         self._commit = hub_commit(path, options.revision)
         self._network: nn.Module = settled(network, self._device, path)
         self._device, self._weights = input_device(self._network), weights_said(self._network)
+        options.check_loaded(self._weights)
         self.vocabulary = vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(self._network, self._tokenizer, options.context)
         found = known_probe(
