@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from spa_bench.errors import ModelError
 from spa_bench.models.chat import chat_text
 from spa_bench.models.hf.model import HFModel, HFOptions
-from tiny_tokenizers import byte_level, fast
+from tiny_tokenizers import around, byte_level, fast
 
 CONFIG_KEYS = ["hidden_size", "num_hidden_layers", "vocab_size", "rms_norm_eps", "hidden_act", "model_type"]
 BROKEN = {"cut": None, "empty": "", "no object": "[]", "null": "null", "no keys": "{}"}
@@ -132,24 +132,138 @@ def test_a_tokenizer_with_several_templates_and_no_usual_one_is_one_line():
         chat_text(made, "tiny", [("user", "Hi")])
 
 
-def unmerged(folder: Path) -> None:
+def weights_of(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Change:
+    def changing(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+    return changing
+
+
+ATTENTION = "model.layers.1.self_attn"
+LORA, IA3 = f"{ATTENTION}.q_proj.lora_A.default.weight", f"{ATTENTION}.k_proj.ia3_l.default"
+WHOLE, WRAPPED = f"{ATTENTION}.q_proj.weight", f"{ATTENTION}.q_proj.base_layer.weight"
+UNMERGED = {
+    LORA: (1, lambda tensors: tensors | {LORA: torch.zeros(2, 4)}),
+    IA3: (1, lambda tensors: tensors | {IA3: torch.ones(64, 1)}),
+    WRAPPED: (1, lambda tensors: {WRAPPED if name == WHOLE else name: tensor for name, tensor in tensors.items()}),
+    "base_model.model.lm_head.weight": (21, lambda tensors: {f"base_model.model.{n}": t for n, t in tensors.items()}),
+}
+
+
+@pytest.mark.parametrize("name", UNMERGED)
+def test_an_adapter_that_was_not_merged_is_refused(name: str, tiny_folder: Path, tmp_path: Path):
+    count, change = UNMERGED[name]
+    said = refused(changed(tiny_folder, tmp_path / "model", weights_of(change)))
+    assert f"it holds an adapter that was not merged ({name!r}, {count} such weights); merge it" in said
+
+
+@pytest.mark.parametrize(
+    "scale", ["weight_scale_inv", "weight_scale", "scales", "qzeros", "weight.absmax", "SCB", "weight_packed"]
+)
+def test_quantised_weights_of_which_the_config_says_nothing_are_refused(scale: str, tiny_folder: Path, tmp_path: Path):
+    name = f"{ATTENTION}.q_proj.{scale}"
+    said = refused(changed(tiny_folder, tmp_path / "model", weights_of(lambda tensors: tensors | {name: torch.ones(4, 4)})))
+    assert f"it holds quantised weights ({name!r}, 1 such tensors), and config.json does not say how to read them" in said
+
+
+def test_weights_without_a_place_in_the_network_are_named(tiny_folder: Path, tmp_path: Path):
+    added = {f"{ATTENTION}.q_proj.bias": torch.ones(64), "model.layers.2.mlp.up_proj.weight": torch.ones(128, 64)}
+    path = changed(tiny_folder, tmp_path / "model", weights_of(lambda tensors: tensors | added))
+    [note] = HFModel(path, HFOptions(device="cpu", threads=1)).notes
+    assert note == (
+        "weights: 2 in the files have no place in the network that config.json describes, and are left out: "
+        + ", ".join(sorted(added))
+    )
+
+
+def sharded(folder: Path) -> Path:
+    """Makes two files and an index of the weights; returns the second one."""
     tensors = load_file(folder / "model.safetensors")
-    tensors["model.layers.1.self_attn.q_proj.lora_A.default.weight"] = torch.zeros(2, 4)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").unlink()
+    files = [folder / f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    named = {name: files[i % 2].name for i, name in enumerate(sorted(tensors))}
+    for file in files:
+        save_file({n: tensors[n] for n, there in named.items() if there == file.name}, file, metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": named}))
+    return files[1]
 
 
-def wrapped(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    path = "model.layers.1.self_attn.q_proj"
-    tensors[f"{path}.base_layer.weight"] = tensors.pop(f"{path}.weight")
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+def test_a_file_beside_an_index_of_others_is_said(tiny_folder: Path, tmp_path: Path):
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    sharded(tmp_path / "model")
+    assert HFModel(str(tmp_path / "model"), HFOptions(device="cpu", threads=1)).notes == ()
+    shutil.copy(tiny_folder / "model.safetensors", tmp_path / "model")
+    [note] = HFModel(str(tmp_path / "model"), HFOptions(device="cpu", threads=1)).notes
+    assert (
+        note == "weights: model.safetensors is read, and not the files that are named in model.safetensors.index.json beside it"
+    )
 
 
-LEFT = {unmerged: "q_proj.lora_A.default.weight", wrapped: "q_proj.base_layer.weight"}
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
 
 
-@pytest.mark.parametrize("change", LEFT)
-def test_an_adapter_that_was_not_merged_is_refused(change: Change, tiny_folder: Path, tmp_path: Path):
-    said = refused(changed(tiny_folder, tmp_path / "model", change))
-    assert "it holds an adapter that was not merged ('model.layers.1.self_attn." in said
-    assert f"{LEFT[change]}', 1 such weights); merge it" in said
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json", "model-00002-of-00002.safetensors"])
+def test_a_pointer_of_git_lfs_in_place_of_a_file_is_named(file: str, tiny_folder: Path, tmp_path: Path):
+    def pointed(folder: Path) -> None:
+        sharded(folder)
+        (folder / file).write_text(POINTER)
+
+    said = refused(changed(tiny_folder, tmp_path / "model", pointed))
+    assert f"{file} is a pointer of Git LFS, not the file itself; fetch the files (git lfs pull)" in said
+
+
+@pytest.mark.parametrize(("content", "why"), [("{", "JSONDecodeError: "), ("{}", "KeyError: 'weight_map'")])
+def test_a_broken_index_of_the_weights_is_named(content: str, why: str, tiny_folder: Path, tmp_path: Path):
+    def broken(folder: Path) -> None:
+        sharded(folder)
+        (folder / "model.safetensors.index.json").write_text(content)
+
+    said = refused(changed(tiny_folder, tmp_path / "model", broken))
+    assert f"or model.safetensors.index.json is broken ({why}" in said
+
+
+def test_a_tokenizer_in_which_rust_panics_is_one_line(tiny_folder: Path, tmp_path: Path):
+    """A panic is no Exception in Python: the template has a token that is not among its own."""
+
+    def panicking(folder: Path) -> None:
+        around(byte_level(), front=True, behind=False).save(str(folder / "tokenizer.json"))
+        known = json.loads((folder / "tokenizer.json").read_text())
+        known["post_processor"]["special_tokens"].clear()
+        (folder / "tokenizer.json").write_text(json.dumps(known))
+
+    assert "cannot encode a text: PanicException: no entry found for key" in refused(
+        changed(tiny_folder, tmp_path / "model", panicking)
+    )
+
+
+def test_a_tokenizer_in_which_rust_panics_over_tokens_is_one_line():
+    from tokenizers import decoders
+
+    from spa_bench.models.hf.spelling import Spelling
+
+    made = byte_level()
+    made.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 0, 1)])  # panics at an empty text
+    with pytest.raises(ModelError, match=r"^the tokenizer of model .* cannot give the text of tokens: PanicException: index"):
+        Spelling(fast(made), frozenset()).decode([])
+
+
+def test_a_tokenizer_that_transformers_reads_otherwise_than_its_file_is_said(tiny_folder: Path, tmp_path: Path):
+    from tokenizers import Regex, pre_tokenizers
+
+    def threes(name: str) -> Change:
+        def change(folder: Path) -> None:
+            made = byte_level(split=False)  # as Qwen2Tokenizer takes the vocabulary, but splits by its own expression
+            bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+            made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex("x"), "isolated"), bytes_])
+            made.save(str(folder / "tokenizer.json"))
+            settings = {"tokenizer_class": name, "eos_token": "</s>", "unk_token": "<unk>", "model_max_length": 1024}
+            (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+        return change
+
+    for name, notes in (("PreTrainedTokenizerFast", 0), ("Qwen2Tokenizer", 1)):
+        model = HFModel(changed(tiny_folder, tmp_path / name, threes(name)), HFOptions(device="cpu", threads=1))
+        assert len(model.notes) == notes, model.notes
+    said = "tokenizer: Qwen2Tokenizer, as which transformers loads it, has other tokens for a text than the model's "
+    assert model.notes[0].startswith(said + "tokenizer.json; the answers are those of plain transformers")

@@ -251,6 +251,15 @@ def test_a_tokenizer_without_a_vocabulary_or_a_decoder_is_refused():
         Codec(fast(made), "tiny", frozenset([END]), 400)
 
 
+@pytest.mark.parametrize("kind", [*EXACT, *LOSSY])
+def test_a_tokenizer_that_does_not_keep_texts_is_said(kind: str):
+    said = codec(kind).note
+    assert bool(said) == (kind in LOSSY)
+    assert not said or said.startswith(
+        r"tokenizer: it does not keep texts as they are: 'def f(x):\n    return x + 1\n' comes back as"
+    )
+
+
 def test_a_tokenizer_that_fails_on_a_text_is_named():
     made = words(suffix=False)
     from tokenizers import models

@@ -28,7 +28,8 @@ TEXTS = ("    x = 1234\n", "    12\n", "x = 12 12\n  12", "ab=1  2")
 
 
 def loaded(path: Path) -> tuple[Any, Any]:
-    return load_network(str(from_file(path, QUIET).folder), torch.float32, revision=None, trust_remote_code=False)
+    folder = str(from_file(path, QUIET).folder)
+    return load_network(folder, torch.float32, revision=None, trust_remote_code=False)[:2]
 
 
 def pieces(path: Path, text: str) -> list[str]:

@@ -117,7 +117,7 @@ def test_keys_that_say_what_is_read_pass(tmp_path: Path):
     }  # fmt: skip
     written = gguf_files.write(tmp_path / "m.gguf", stated={f"llama.{key}": value for key, value in same.items()})
     folder = str(from_file(tmp_path / "m.gguf", QUIET).folder)
-    network, _ = load_network(folder, torch.float32, revision=None, trust_remote_code=False)
+    network, *_ = load_network(folder, torch.float32, revision=None, trust_remote_code=False)
     row = torch.tensor([[5, 9, 200, 31]])
     assert torch.equal(network(row).logits, written(row).logits)
 

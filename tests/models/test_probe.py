@@ -27,9 +27,10 @@ from spa_bench.types import Completion, Decoding, Member, Request
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from architecture_parts.networks import ARCHITECTURES, Architecture, save, small_network  # noqa: E402
+from architecture_parts.networks import ARCHITECTURES, SMALL, Architecture, save, small_network  # noqa: E402
 
-BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
+DECODER = Architecture("roberta", "roberta", {"is_decoder": True})
+BY_NAME = {architecture.name: architecture for architecture in (*ARCHITECTURES, DECODER)}
 CPU = torch.device("cpu")
 
 
@@ -114,6 +115,11 @@ def test_a_network_that_cannot_be_read_is_refused_in_one_line():
     network.model.layers[0].mlp.down_proj = nn.Linear(5, 48)
     with pytest.raises(ModelError, match=r"LlamaForCausalLM cannot be evaluated: it does not read a plain row of tokens \("):
         probe(network, vocabulary=1024, context=384, device=CPU)
+
+
+def test_positions_that_do_not_begin_at_zero_are_left_to_the_network():
+    found = probed("roberta", context=383)
+    assert (found.way.positions, found.way.context) == (False, None)
 
 
 def test_logits_that_are_not_finite_are_left_to_the_answers():
@@ -219,10 +225,15 @@ def test_networks_of_two_classes_are_not_taken_for_one_another(monkeypatch: pyte
 # answers at the last position ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "mpt", "bloom", "openai-gpt", "mamba"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "mpt", "bloom", "openai-gpt", "mamba", "gpt_neo", "roberta"])
 def test_answers_end_at_the_last_position_and_are_those_of_the_prompt_alone(name: str, model: Callable[..., HFModel]):
-    sizes = {"gpt2": "n_positions", "openai-gpt": "n_positions", "opt": "max_position_embeddings", "mpt": "max_seq_len"}
-    small = {sizes[name]: 64} if name in sizes else {}
+    sizes = {
+        **dict.fromkeys(("gpt2", "openai-gpt"), "n_positions"),
+        **dict.fromkeys(("opt", "gpt_neo"), "max_position_embeddings"),
+        "mpt": "max_seq_len",
+        "roberta": "max_position_embeddings",
+    }
+    small = {sizes[name]: 65 if name == "roberta" else 64} if name in sizes else {}  # its first position is that of padding
     tiny = model(name, context=None if small else 64, **small)
     assert tiny.context == 64
     decoding = Decoding(max_new_tokens=100)
@@ -239,6 +250,22 @@ def test_answers_end_at_the_last_position_and_are_those_of_the_prompt_alone(name
         length = len(tiny.codec.prompt(request.prompt))
         assert length < 64
         assert alone.finish == "stop" or alone.tokens == 64 - length
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neo"])
+def test_rows_with_more_columns_than_positions_are_read_as_each_alone(name: str, model: Callable[..., HFModel]):
+    """GPT-Neo masks by a table of as many columns as it has positions; rows with the answer on the right have more together."""
+    tiny = model(name, **{"n_positions" if name == "gpt2" else "max_position_embeddings": 64})
+    assert tiny.hf._parts.reads.way.columns == (64 if name == "gpt_neo" else None)
+    pairs = [("x = 1\n" * 9, "y\n"), ("def f(x):\n", "    return x + 1\n" * 5)]
+    members = [Member("base", None, Decoding())]
+    ids = [tiny.encode_pair(*pair) for pair in pairs]
+    assert max(len(head) for head, _ in ids) + max(len(tail) for _, tail in ids) > 64
+    for (head, tail), got in zip(ids, tiny.next_token_logprobs(pairs, members), strict=True):
+        with torch.inference_mode():
+            logits = tiny.network(input_ids=torch.tensor([[*head, *tail]])).logits[0, len(head) - 1 : -1]
+        assert got is not None
+        torch.testing.assert_close(torch.from_numpy(got[0]), logits.log_softmax(-1), atol=1e-4, rtol=1e-4)
 
 
 # context -------------------------------------------------------------------------------------------------------------
@@ -260,6 +287,11 @@ class Bare(nn.Module):
         self.wte = nn.Embedding(1024, 4)
         if table:
             self.wpe = nn.Embedding(table, 4)
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> torch.Tensor:
+        """The states of a row of text, with its positions where they are learned."""
+        states: torch.Tensor = self.wte(input_ids)
+        return states + self.wpe(torch.arange(input_ids.shape[1])) if hasattr(self, "wpe") else states
 
     @property
     def config(self) -> Any:
@@ -283,6 +315,28 @@ def test_a_table_of_positions_is_a_context():
     assert context_of(Bare(table=96), Tokenizer(), None) == (96, "")
     assert context_of(Bare(table=66, max_position_embeddings=64), Tokenizer(), None) == (64, "")  # OPT's table has two more
     assert context_of(Bare(table=32, n_positions=64), Tokenizer(), None) == (32, "")
+
+
+def test_the_places_of_a_picture_are_no_positions_of_text():
+    two = Bare(table=96, max_position_embeddings=128)
+    two.tower = nn.ModuleDict({"position_embedding": nn.Embedding(4, 4)})
+    assert context_of(two, Tokenizer(), None) == (96, "")
+    unread = Bare(max_position_embeddings=128)  # neither is a table that no row is read with
+    unread.position_embedding = nn.Embedding(4, 4)
+    assert context_of(unread, Tokenizer(), None) == (128, "")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_model_of_pictures_and_text_has_the_context_of_its_text(device: str):
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = {**SMALL, "num_hidden_layers": 1, "bos_token_id": 0, "sliding_window": 32}
+    tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3Config(text_config=text, vision_config={**tower, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4)
+    with torch.device(device):
+        network = Gemma3ForConditionalGeneration(config)
+    assert network.model.vision_tower.embeddings.position_embedding.num_embeddings == 4
+    assert context_of(network, Tokenizer(), None) == (384, "")
 
 
 def test_a_context_that_nothing_names_is_said_and_never_huge():
@@ -379,7 +433,8 @@ def test_an_adapter_that_peft_reads_otherwise_is_told(model: Callable[..., HFMod
     folder = adapter_of(tiny, tmp_path / "adapter")
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["q_proj"]}))
-    assert tiny.peft_differs(folder) == "it gives other logits"
+    first = "model.layers.0.self_attn.k_proj"
+    assert tiny.peft_differs(folder) == f"it gives other logits: it leaves out 12 of 14 layers, such as {first!r}"
 
 
 def test_a_stack_that_mixes_members_is_left_out():

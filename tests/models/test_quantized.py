@@ -241,6 +241,20 @@ def test_weights_of_a_gguf_file_are_not_quantised_again(tiny_folder: Path):
         HFModel(str(tiny_folder), HFOptions(device="cpu", quantize="4bit"), name="tiny.gguf", origin=origin)
 
 
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
+def test_a_model_that_was_saved_with_quantised_weights_is_read_with_those_alone(
+    four: HFModel, tiny_folder: Path, tmp_path: Path
+):
+    for file in tiny_folder.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    HFModel(str(tiny_folder), HFOptions(device="cpu", threads=1, quantize="4bit")).network.save_pretrained(str(tmp_path))
+    saved = HFModel(str(tmp_path), HFOptions(device="cpu", threads=1))
+    assert saved.training_numerics() == four.training_numerics()
+    torch.testing.assert_close(logits(saved.network), logits(four.network), rtol=1e-5, atol=1e-5)
+    with pytest.raises(UsageError, match=r"^engine.quantize=8bit was asked for, and the model's files are .* as 4bit nf4 "):
+        loaded(tmp_path, "8bit")
+
+
 def test_quantised_weights_that_do_not_fit_are_one_line(tiny_folder: Path):
     with pytest.raises(ModelError, match=r"with quantised weights: they do not fit the GPUs, and .* engine\.max_memory"):
         loaded(tiny_folder, "4bit", placement="layers", max_memory="cpu=0.3MB")

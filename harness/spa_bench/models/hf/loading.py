@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,25 +16,35 @@ from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.hf.gguf_header import is_gguf
 from spa_bench.models.hf.hub import not_here, only_here
 from spa_bench.models.hf.placed import is_movable, loaded, prepare
+from spa_bench.models.hf.weight_files import check_pointers, check_weights, weight_notes
 from spa_bench.support.memory import is_out_of_memory
 from spa_bench.support.provenance import hash_file, hash_folder
 from spa_bench.support.text import one_line
 
-_OF_ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save|original_module)(\.|$)")  # in names of PEFT's weights
+_SAMPLE = (
+    "# It's 1,234\ndef f(x):\n    return x + 12  # the  sum\n\n\tif é != 你:\n"  # begins with no space, and no special token
+)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 loads = threading.RLock()
 """Held while transformers loads a model: it changes torch's default dtype and initialisers, which all threads share."""
 
 
+class Loaded(NamedTuple):
+    """What load_network gives."""
+
+    network: Any
+    tokenizer: Any
+    notes: tuple[str, ...]  # lines on what is not as the files have it
+
+
 def load_network(
     path: str, dtype: torch.dtype, *, revision: str | None, trust_remote_code: bool, more: Mapping[str, Any] | None = None
-) -> tuple[Any, Any]:
-    """(network, tokenizer) of a local folder or a name on the hub. Raises ModelError on one line.
+) -> Loaded:
+    """Network and tokenizer of a local folder or a name on the hub. Raises ModelError on one line.
 
     The weights are on the CPU, unless `more`, further arguments of from_pretrained, say otherwise; see weights.py.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -51,55 +60,50 @@ def load_network(
             network, loading = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, output_loading_info=True, **common, **more
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, MemoryError, SafetensorError) as error:
-        if isinstance(error, OSError) and "local_files_only" in common:
-            raise not_here(path) from error
-        if is_out_of_memory(error):
-            raise _too_large(path, placed="max_memory" in more) from error
-        first = str(error).strip().split("\n", 1)[0]
-        if "dispatched on the CPU or the disk" in first:
-            raise ModelError(
-                f"cannot load model {path!r} with quantised weights: they do not fit the GPUs, and such weights cannot lie in "
-                "main memory or on disk; give engine.max_memory more room or use 4bit, or leave engine.quantize out"
-            ) from error
-        if "ignore_mismatched_sizes" in first:  # its words point to a report that nobody sees
-            raise ModelError(
-                f"cannot load model {path!r}: the weights have other shapes than config.json says; compare it with the one "
-                "that the model was published with"
-            ) from error
-        if "quantization_config" in more:
-            raise ModelError(
-                f"cannot load model {path!r} with quantised weights: {first}; leave engine.quantize out, or give a model "
-                "with plain safetensors weights that the GPUs hold"
-            ) from error
-        raise ModelError(
-            f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights"
-        ) from error
     except Exception as error:  # a config can hold anything, such as nulls, and the class of its architecture trips over it
-        raise ModelError(
-            f"cannot load model {path!r}: config.json or generation_config.json does not fit its architecture ({told(error)}); "
-            f"compare them with those that the model was published with"
-        ) from error
+        raise _unloadable(error, path, local="local_files_only" in common, more=more) from error
     if network._hf_peft_config_loaded:  # from the hub; a folder is refused before
         raise ModelError(f"cannot load model {path!r}: it comes with an adapter of PEFT; give its base model, or a merged one")
-    _check_weights(loading, path)
-    return network, tokenizer
+    check_weights(loading, path)
+    said = tokenizer_note(path, tokenizer, revision)
+    return Loaded(network, tokenizer, (*weight_notes(loading, path), *([said] if said else [])))
 
 
-def _check_weights(loading: Mapping[str, Any], path: str) -> None:
-    """Raise ModelError where weights are missing, or an adapter's would be left out."""
-    check_merged(loading, path)
-    if missing := sorted(loading["missing_keys"]):
-        raise ModelError(f"cannot load model {path!r}: it lacks {missing[0]!r} ({len(missing)} weights missing)")
+def _unloadable(error: Exception, path: str, *, local: bool, more: Mapping[str, Any]) -> ModelError:
+    """What is told of `error`, with which transformers ended over the weights of `path`; `local`: the hub was not asked."""
+    from safetensors import SafetensorError
 
-
-def check_merged(loading: Mapping[str, Any], path: str) -> None:
-    """Raise ModelError where weights of an adapter would be left out, by what transformers says of `loading` a model."""
-    if left := sorted(filter(_OF_ADAPTER.search, loading["unexpected_keys"])):
-        raise ModelError(
-            f"cannot load model {path!r}: it holds an adapter that was not merged ({left[0]!r}, {len(left)} such weights); "
-            "merge it (merge_and_unload, save_pretrained) and give that model, or take these weights out for the base alone"
+    if isinstance(error, OSError) and local:
+        return not_here(path)
+    if is_out_of_memory(error):
+        return _too_large(path, placed="max_memory" in more)
+    first = str(error).strip().split("\n", 1)[0]
+    if "dispatched on the CPU or the disk" in first:
+        return ModelError(
+            f"cannot load model {path!r} with quantised weights: they do not fit the GPUs, and such weights cannot lie in "
+            "main memory or on disk; give engine.max_memory more room or use 4bit, or leave engine.quantize out"
         )
+    if "ignore_mismatched_sizes" in first:  # its words point to a report that nobody sees
+        return ModelError(
+            f"cannot load model {path!r}: the weights have other shapes than config.json says; compare it with the one "
+            "that the model was published with"
+        )
+    if isinstance(error, json.JSONDecodeError) or "weight_map" in first:
+        return ModelError(
+            f"cannot load model {path!r}: config.json, generation_config.json or model.safetensors.index.json is broken "
+            f"({told(error)}); compare them with those that the model was published with"
+        )
+    if isinstance(error, OSError | ValueError | KeyError | RuntimeError | ImportError | MemoryError | SafetensorError):
+        if "quantization_config" in more:
+            return ModelError(
+                f"cannot load model {path!r} with quantised weights: {first}; leave engine.quantize out, or give a model "
+                "with plain safetensors weights that the GPUs hold"
+            )
+        return ModelError(f"cannot load model {path!r}: {first}; give a folder or a hub name with safetensors weights")
+    return ModelError(
+        f"cannot load model {path!r}: config.json or generation_config.json does not fit its architecture ({told(error)}); "
+        f"compare them with those that the model was published with"
+    )
 
 
 def settled(network: Any, device: torch.device, path: str) -> nn.Module:
@@ -136,7 +140,9 @@ def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
     """
     try:
         return auto.from_pretrained(path, **options)
-    except Exception as error:
+    except BaseException as error:
+        if not of_others(error):
+            raise
         if isinstance(error, OSError) and options.get("local_files_only"):
             raise not_here(path) from error
         raise ModelError(
@@ -145,7 +151,40 @@ def load_tokenizer(auto: Any, path: str, **options: Any) -> Any:
         ) from error
 
 
-def told(error: Exception) -> str:
+def tokenizer_note(path: str, tokenizer: Any, revision: str | None = None) -> str:
+    """A line where `tokenizer`, as transformers makes it, has other tokens for a text than tokenizer.json has; else "".
+
+    transformers builds the tokenizers of some classes anew, and takes from that file the vocabulary alone.
+    """
+    from tokenizers import Tokenizer
+
+    file = _file(path, "tokenizer.json", revision)
+    if file is None or not tokenizer.is_fast:
+        return ""
+    try:
+        stated = Tokenizer.from_file(str(file))
+        stated.no_truncation()
+        stated.no_padding()
+        there = stated.encode(_SAMPLE, add_special_tokens=False).ids
+        here = tokenizer(_SAMPLE, add_special_tokens=False)["input_ids"]
+    except BaseException as error:
+        if not of_others(error):
+            raise
+        return ""  # the codec tries it
+    if here == there:
+        return ""
+    return (
+        f"tokenizer: {type(tokenizer).__name__}, as which transformers loads it, has other tokens for a text than the model's "
+        "tokenizer.json; the answers are those of plain transformers"
+    )
+
+
+def of_others(error: BaseException) -> bool:
+    """Whether it is an error of a library: an Exception, or a panic of code in Rust, which is none."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+
+
+def told(error: BaseException) -> str:
     """The kind of `error` and the beginning of its message, on one line."""
     words = one_line(error, 200)
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
@@ -157,7 +196,7 @@ def embedding_rows(network: Any) -> int:
 
 
 def check_folder(path: str) -> None:
-    """Raise ModelError where `path` is a path without a folder, or a folder without a model."""
+    """Raise ModelError where `path` is a path without a folder, or a folder without a whole model."""
     if Path(path).is_absolute() and not Path(path).is_dir():
         raise ModelError(f"no model folder at {path}")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
@@ -176,6 +215,8 @@ def check_folder(path: str) -> None:
             f"cannot load model {path!r}: an adapter of PEFT lies beside the model (adapter_config.json), and it is unclear "
             "which is meant; move the adapter's two files elsewhere for the model alone, or merge it (merge_and_unload)"
         )
+    if Path(path).is_dir():
+        check_pointers(Path(path))
 
 
 def device_of(wanted: str) -> torch.device:
@@ -242,15 +283,22 @@ def hub_commit(path: str, revision: str | None) -> str | None:
 
     The cache says it: configs of transformers know it no longer (5.23).
     """
-    config = _in_cache(path, revision)
+    config = _in_cache(path, "config.json", revision)
     return None if config is None else config.parent.name
 
 
-def _in_cache(path: str, revision: str | None) -> Path | None:
-    """The config file of a model in the hub's cache; None for a folder."""
+def _file(path: str, name: str, revision: str | None) -> Path | None:
+    """The file `name` of a model, in its folder or in the hub's cache; None where there is none."""
+    if Path(path).is_dir():
+        return found if (found := Path(path) / name).is_file() else None
+    return _in_cache(path, name, revision)
+
+
+def _in_cache(path: str, name: str, revision: str | None) -> Path | None:
+    """The file `name` of a model in the hub's cache; None for a folder."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = None if Path(path).is_dir() else try_to_load_from_cache(path, "config.json", revision=revision)
+    found = None if Path(path).is_dir() else try_to_load_from_cache(path, name, revision=revision)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -263,7 +311,7 @@ def hash_here(network: Any, tokenizer: Any, path: str, *, commit: str | None, co
     if Path(path).is_dir():
         return hash_folder(Path(path), {".py"} if code else ())
     digest = hashlib.blake2b(hash_state(network, tokenizer).encode(), digest_size=16)
-    config, names = _in_cache(path, commit), {"config.json", "generation_config.json"}
+    config, names = _in_cache(path, "config.json", commit), {"config.json", "generation_config.json"}
     for file in sorted(config.parent.iterdir()) if config is not None else ():
         if file.name in names or (code and file.suffix == ".py"):
             digest.update(file.name.encode() + b"\0" + hash_file(file).encode())

@@ -194,12 +194,14 @@ def _compared(
     with use():
         want = _logits(network, ids)
         allowed = tolerance(network, lambda: _logits(network, ids)[0])
+        changed = [path for path, layer in layers.items() if layer.down is not None]
     with unwrapped(network, layers):
         modules = dict(network.named_modules())
         try:
             with warnings.catch_warnings():  # PEFT asks transformers by old names
                 warnings.simplefilter("ignore")
                 got = _logits(cast(nn.Module, peft.from_pretrained(network, str(folder))), ids)
+            kept = [path for path in changed if "lora_A" not in dict(network.get_submodule(path).named_children())]
         except (*FAILURES, OSError) as error:
             if is_out_of_memory(error):
                 raise
@@ -209,4 +211,7 @@ def _compared(
                 if path and network.get_submodule(path) is not module:
                     _place(network, path, module)
             vars(network).pop("peft_config", None)
-    return "" if distance(got, want) <= allowed else "it gives other logits"
+    if distance(got, want) <= allowed:
+        return ""
+    left = f": it leaves out {len(kept)} of {len(changed)} layers, such as {kept[0]!r}" if kept else ""
+    return f"it gives other logits{left}"

@@ -80,7 +80,7 @@ class HFModel(TextModel):
                 f"engine.quantize={options.quantize} takes a model in safetensors: the weights of {name or path} were a GGUF "
                 "file's, whose few bits are multiplied out already; leave it out, or give the model that the file was made of"
             )
-        network, self._tokenizer = load_network(
+        network, self._tokenizer, said = load_network(
             path,
             self._dtype,
             revision=options.revision,
@@ -90,6 +90,7 @@ class HFModel(TextModel):
         self._commit = hub_commit(path, options.revision)
         self._network: nn.Module = settled(network, self._device, path)
         self._device, self._weights = input_device(self._network), weights_said(self._network)
+        options.check_loaded(self._weights)
         self.vocabulary = vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(self._network, self._tokenizer, options.context)
         found = known_probe(
@@ -116,7 +117,7 @@ class HFModel(TextModel):
             codec=codec,
             context=context,
             engines=dict.fromkeys(STAGES, self.hf),
-            notes=[note for note in (unknown, *found.notes) if note],
+            notes=[note for note in (*said, codec.note, unknown, *found.notes) if note],
             exclusive=self._device.type != "cpu",
         )
 

@@ -142,7 +142,9 @@ class _Probe:
             )
             self._context = longest
             self._rows, self._want = self._draw()
-        packed = Way(block=0, masked=False, cache="none", slots=False, keep=False, positions=positions)
+        packed = Way(
+            block=0, masked=False, cache="none", slots=False, keep=False, positions=positions, columns=_masked_by(self._network)
+        )
         if why := self._differs(self._scored, packed):
             raise ModelError(f"{self._kind} cannot be evaluated: a row has other logits beside longer rows than alone ({why})")
         way, slower = self._best(packed)
@@ -188,7 +190,7 @@ class _Probe:
         """The fastest way that holds, and what does not: a line for each."""
         columns = cache = ""
         best = packed
-        for way in self._ways(packed.positions):
+        for way in self._ways(packed):
             if why := self._differs(self._scored, way):
                 columns = columns or why
                 continue
@@ -196,7 +198,8 @@ class _Probe:
             for kind in _CACHES:
                 cached = replace(way, cache=kind)
                 if not (why := self._differs(self._decoded, cached)):
-                    slots = bool(cached.block) and kind == "growing" and not self._differs(self._slotted, cached)
+                    slotted = bool(cached.block) and kind == "growing" and cached.columns is None
+                    slots = slotted and not self._differs(self._slotted, cached)
                     return replace(cached, slots=slots), ()
                 cache = cache or why
         notes = []
@@ -208,13 +211,13 @@ class _Probe:
         )
         return best, tuple(notes)
 
-    def _ways(self, positions: bool) -> Iterator[Way]:
+    def _ways(self, packed: Way) -> Iterator[Way]:
         """The layouts with masked columns, without a cache, from the best on."""
         for block in (BLOCK, 0):
             if block and self._windows():
                 continue
             for keep in (True, False):
-                yield Way(block=block, cache="none", slots=False, keep=keep, positions=positions)
+                yield replace(packed, block=block, masked=True, keep=keep)
 
     def _windows(self) -> bool:
         """Whether the config names a window that the rows here do not reach over, in which a masked column would count.
@@ -302,14 +305,15 @@ class _Probe:
     # what depends on positions and on company ---------------------------------------------------------------------
 
     def _takes_positions(self) -> bool:
-        row = self._rows[0]
+        """Whether positions change its logits, and those from 0 on are its own: RoBERTa's begin behind that of the padding."""
+        row, order = self._rows[0], torch.arange(len(self._rows[0]))[None]
         try:
-            turned = self._plain([row], torch.arange(len(row)).flip(0)[None])
+            plain, turned = (self._plain([row], position)[0] for position in (order, order.flip(-1)))
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise
             return False
-        return distance(turned[0], self._want[0]) > self._tolerance
+        return distance(plain, self._want[0]) <= self._tolerance < distance(turned, self._want[0])
 
     def _longest(self) -> int | None:
         """The tokens of the longest row that does not change the logits of another; None where none does."""
@@ -353,6 +357,12 @@ def _numbers(config: Any) -> Iterator[tuple[str, int]]:
             waiting += [(name, one) for one in value]
         elif isinstance(value, int) and not isinstance(value, bool):
             yield name, value
+
+
+def _masked_by(network: nn.Module) -> int | None:
+    """The columns that a network masks by a table of its own, as GPT-Neo does, (1, 1, N, N); None where it has none."""
+    tables = [b.shape for b in network.buffers() if b.ndim == 4 and b.dtype in (torch.bool, torch.uint8)]
+    return min((shape[3] for shape in tables if shape[:2] == (1, 1) and shape[2] == shape[3] > 1), default=None)
 
 
 def first_line(error: BaseException) -> str:

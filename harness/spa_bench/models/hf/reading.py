@@ -33,6 +33,7 @@ class Way:
     slots: bool = True  # each row may have columns of its own, masked behind its last token: see slots.py
     keep: bool = True  # the network computes the logits of the last tokens alone where it is told so
     positions: bool = True  # the network takes the position of each token
+    columns: int | None = None  # the most columns of a batch, masked ones too, where the network masks by a table; None: any
     context: int | None = None  # a row of more tokens changes the logits of the rows beside it; None: no such length
     same_bytes: bool = False  # the logits of a row had the same bytes alone and beside other rows, on this machine
 
@@ -77,6 +78,8 @@ class Readable:
 
     def __init__(self, network: nn.Module, way: Way, *, context: int):
         self.network, self.way, self._context = network, way, context
+        # without positions, a network may count columns: those of finished rows go on behind the last one
+        self._columns = way.columns if way.positions else context
         takes = inspect.signature(network.forward).parameters
         self._takes, self._cache = frozenset(takes), cache_name(network)
         self._takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
@@ -88,7 +91,7 @@ class Readable:
 
     def new_cache(self) -> Any:
         """A cache for rows that have not been read."""
-        if self.way.cache == "growing" and self.way.positions:
+        if self.way.cache == "growing" and self._columns is None:
             return growing_cache(self.config)
         return Memory(cache=growing_cache(self.config) if self.way.cache == "growing" else None)
 
@@ -110,8 +113,7 @@ class Readable:
         memory = past_key_values if isinstance(past_key_values, Memory) else None
         if memory is not None:
             whole = memory.read(input_ids)
-            # without positions, a network may count columns: those of finished rows go on behind the last one
-            if self.way.cache == "none" or (not self.way.positions and whole.shape[1] > self._context):
+            if self.way.cache == "none" or self._too_wide(whole):
                 memory.cache = None
                 return Read(self._packed(self._behind(whole, attention_mask, keep)))
         arranged = self.arranged(input_ids, attention_mask, position_ids, keep=keep)
@@ -129,12 +131,16 @@ class Readable:
 
     def arranged(self, ids: Tensor, mask: Tensor, position: Tensor, *, keep: int) -> Arranged:
         """Rows as rows.padded lays them out, as the network reads them; of each, the last `keep` tokens are wanted."""
-        if not self.way.masked or (not self.way.positions and ids.shape[1] > self._context):
+        if not self.way.masked or self._too_wide(ids):
             return self._behind(ids, mask, keep)
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self.way.positions:  # a finished row beside others is extended past the last position
             inputs["position_ids"] = position.clamp_max(self._context - 1)
         return Arranged(inputs)
+
+    def _too_wide(self, ids: Tensor) -> bool:
+        """Whether rows laid out as `ids` have more columns than the network reads: the padding must stand behind them."""
+        return self._columns is not None and ids.shape[1] > self._columns
 
     def _behind(self, ids: Tensor, mask: Tensor, keep: int) -> Arranged:
         """Rows with the padding behind them."""

@@ -12,6 +12,9 @@ from collections.abc import Container, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
+from spa_bench.errors import ModelError
+from spa_bench.models.hf.loading import of_others, told
+
 _LETTERS = ("a", "0", ".", "x")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a token that stands for one byte
 _BROKEN = "\ufffd"  # in place of bytes that are no character, or not one yet
@@ -42,8 +45,14 @@ class Spelling:
         return whole[len(head) :] if whole.startswith(head) else self.decode(ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens` as a whole text, without special tokens."""
-        return cast(str, self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """The text of `tokens` as a whole text, without special tokens. Raises ModelError where the tokenizer fails."""
+        try:
+            return cast(str, self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        except BaseException as error:  # a tokenizer is code of others, and raises what it likes
+            if not of_others(error):
+                raise
+            name = self._tokenizer.name_or_path
+            raise ModelError(f"the tokenizer of model {name!r} cannot give the text of tokens: {told(error)}") from error
 
     def last(self, tokens: Sequence[int], letters: int) -> str:
         """The end of `text(tokens)`: what the last token can have changed, and `letters` letters before it at least."""

@@ -16,7 +16,16 @@ from spa_bench.models.hf.codec import Codec
 from spa_bench.models.hf.context import context_of
 from spa_bench.models.hf.gguf import Origin
 from spa_bench.models.hf.hub import not_here, only_here
-from spa_bench.models.hf.loading import check_folder, embedding_rows, end_tokens, hub_commit, load_tokenizer, loads, told
+from spa_bench.models.hf.loading import (
+    check_folder,
+    embedding_rows,
+    end_tokens,
+    hub_commit,
+    load_tokenizer,
+    loads,
+    tokenizer_note,
+    told,
+)
 from spa_bench.models.text import TextModel
 from spa_bench.support.provenance import hash_folder
 
@@ -37,7 +46,8 @@ class UnloadedModel(TextModel):
         context, unknown = context_of(network, tokenizer, options.context)
         codec = Codec(tokenizer, name or path, end_tokens(tokenizer, network), embedding_rows(network))
         note = "weights: not loaded here, so that nothing is trained and no divergence is measured"
-        super().__init__(name=name or path, codec=codec, context=context, engines={}, notes=[n for n in (unknown, note) if n])
+        said = (tokenizer_note(path, tokenizer, options.revision), codec.note, unknown, note)
+        super().__init__(name=name or path, codec=codec, context=context, engines={}, notes=[n for n in said if n])
 
     @property
     def commit(self) -> str | None:

@@ -68,6 +68,14 @@ class WeightOptions:
                 f"engine.quantize={self.quantize} needs bitsandbytes, which is not installed: pip install 'spa-bench[quantize]'"
             )
 
+    def check_loaded(self, weights: str) -> None:
+        """Raise UsageError where a network has other quantised `weights`, see placed.weights_said, than were asked for."""
+        if self.quantize != "none" and weights and not weights.startswith(self.quantize):
+            raise UsageError(
+                f"engine.quantize={self.quantize} was asked for, and the model's files are quantised already, as {weights}; "
+                "leave it out, or give the model with plain weights"
+            )
+
     def loading(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """Further arguments of from_pretrained; {} for weights as they are, on one device. See `check`."""
         more: dict[str, Any] = {}
