@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
-from collections.abc import Callable, ItemsView, Iterable, KeysView
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -43,11 +43,14 @@ def module_of(kind: type) -> str:
 def equals_its_kind_alone(kind: type) -> bool:
     """Whether values of `kind` equal nothing but values of this kind, or themselves.
 
-    So it is where no class defines `__eq__`, and for the types of the standard library that are not in the table below.
+    So it is where no class defines `__eq__`, and for the types of the standard library that are not in the table below. Those
+    that compare as mappings or sets of any kind do, and views of memory, are none of these.
     """
     decides = next(base for base in bases(kind) if "__eq__" in _VARS(base))
     if decides is object:
         return True
+    if decides in (Mapping, Set, memoryview):
+        return False
     module, made = module_of(kind), bool(_FLAGS(kind) & _HEAP_TYPE)
     if module.partition(".")[0] not in sys.stdlib_module_names:
         return False

@@ -124,7 +124,7 @@ def _tagged(value: Any, depth: int, room: list[int]) -> Any:
         inner = (_TAG, name, _name(found[0]), _tagged(content, depth + 1, room))
         return inner if kind is found[0] else (_TAG, "subclass", _name(kind), inner)
     if library.module_of(kind) == "numpy" and (float in lineage or complex in lineage):
-        return (_TAG, "numpy", _name(kind), [value.dtype.str, value.item()])
+        return (_TAG, "numpy", _name(kind), (value.dtype.str, value.item()))
     for base in _BASES:
         if base in lineage:
             return (_TAG, "subclass", _name(kind), _of_base(value, base, depth, room))
@@ -162,7 +162,7 @@ def _library(value: Any, kind: type) -> tuple[str, Any] | None:
     if module == "numpy" and name == "ndarray":
         return "ndarray", [value.dtype.str, value.tolist()]
     if module == "numpy" and type(item := value.item()) in ATOMS:  # the item of a longdouble is a longdouble again
-        return "numpy", [value.dtype.str, item]
+        return "numpy", (value.dtype.str, item)  # as it is in a set, its content can be in one
     return None
 
 
@@ -230,6 +230,20 @@ def foreigners(value: Any) -> list[Foreign]:
 def undecided(value: Any) -> Foreign | None:
     """The first value in `value` of which its own class decides what it equals, so that nobody else can; None without one."""
     return next((f for f in foreigners(value) if f.kind == "own"), None)
+
+
+def by_name(value: Any) -> Any:
+    """`value` with the name of its type in the place of each that crosses as that alone, so that two of one type are equal."""
+    if isinstance(value, Foreign) and value.kind in ("opaque", "own"):
+        return (_TAG, value.name)
+    if isinstance(value, Foreign):
+        return Foreign(value.kind, value.name, by_name(value.value))
+    kind = type(value)
+    if kind is dict:
+        return {by_name(k): by_name(v) for k, v in value.items()}
+    if kind in (set, frozenset):
+        return kind(set_of(map(by_name, value)))
+    return kind(map(by_name, value)) if kind in _CONTAINERS else value
 
 
 class _Reader:
@@ -333,7 +347,7 @@ def _checked(foreign: Foreign) -> Foreign:
         "bytearray": type(value) is bytes,
         "memoryview": type(value) is bytes,
         "ndarray": type(value) is list and len(parts) == 2 and type(parts[0]) is str,
-        "numpy": type(value) is list and len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in ATOMS,
+        "numpy": len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in ATOMS,
         "iterable": type(value) is list,
         "subclass": type(value) in _PLAIN or (isinstance(value, Foreign) and value.kind in library.KINDS),
     }.get(kind, kind in library.KINDS and library.fits(kind, value, _kind_of))
