@@ -281,7 +281,7 @@ def in_one_process(job: dict[str, Any]) -> None:
     kind, loaded = calls.load(job["source"], job["entry_point"])
     if kind:
         return _report(_ENDS[kind], loaded, "")
-    scope = dict(vars(sys.modules["__spa_bench__"]))
+    scope = {**_helpers(job), **vars(sys.modules["__spa_bench__"])}  # a whole program may leave out what the prompt defines
     _report(*_tests(job, scope, loaded), "")
 
 
