@@ -17,7 +17,7 @@ from typing import Literal
 
 from spa_bench.errors import DataError, UsageError
 from spa_bench.support import provenance
-from spa_bench.support.files import gunzipped
+from spa_bench.support.packing import decompressed
 from spa_bench.support.user_json import read_json
 
 STDIN = "-"
@@ -71,7 +71,7 @@ def parse(file: SampleFile) -> Content:
     Raises DataError that names the file, or the line.
     """
     try:
-        raw = gunzipped(file.data, packed=file.name.endswith(".gz"))
+        raw = decompressed(file.data, gzip=file.name.endswith(".gz"))
         if raw.startswith(_ZIP):
             return _archive(file.name, raw)
         text = raw.decode("utf-16" if raw.startswith(_UTF16) else "utf-8-sig")
