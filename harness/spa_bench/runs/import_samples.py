@@ -15,8 +15,9 @@ from spa_bench.errors import DataError, StoreError
 from spa_bench.runs.folder import RunFolder, create
 from spa_bench.runs.job import described, remember_places
 from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
+from spa_bench.runs.sample_answers import GivenAnswer
 from spa_bench.runs.sample_files import SampleFile, find_files, parse, samples_hash
-from spa_bench.runs.sample_shapes import GivenAnswer, shape_of
+from spa_bench.runs.sample_shapes import shape_of
 from spa_bench.runs.spec import RunSpec
 from spa_bench.support import provenance
 from spa_bench.tasks.base import TextsTask

@@ -29,13 +29,14 @@ def read_values(text: str, place: str) -> Iterator[tuple[str, Any]]:
 
     Raises DataError as read_json.
     """
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    spread = spread_values(text) if len(lines) > 1 and lines[0][1].strip() in ("{", "[") else None
+    stripped = ((number, line.strip("\ufeff \t\r")) for number, line in enumerate(text.split("\n"), 1))
+    lines = [(number, line) for number, line in stripped if line]
+    spread = spread_values(text) if len(lines) > 1 and lines[0][1] in ("{", "[") else None
     if spread is not None:
         yield from ((f"{place}, line {number}", value) for number, value in spread)
         return
     for number, line in lines:
-        yield f"{place}, line {number}", read_json(line.removeprefix("\ufeff"), f"{place}, line {number}")
+        yield f"{place}, line {number}", read_json(line, f"{place}, line {number}")
 
 
 def spread_values(text: str) -> list[tuple[int, Any]] | None:
