@@ -412,3 +412,17 @@ def test_a_reply_in_lm_evals_samples_is_read_as_one(task: CodeTask, tmp_path: Pa
     path = tmp_path / "s.jsonl"
     path.write_text("\n".join(json.dumps({**line, "filter": "none"}) for line in lines))
     assert {str(g.verdict) for g in task.score(read_samples(path, task, cut=False), sandbox)} == {"passed"}
+
+
+def test_a_function_is_named_as_python_reads_names(tmp_path: Path):
+    prompt = 'def to_\u00b5m(x):\n    """Thousandfold."""\n'
+    row = {"task_id": "n/0", "prompt": prompt, "entry_point": "to_\u00b5m", "test": "def check(candidate):\n    pass\n"}
+    (tmp_path / "n.jsonl").write_text(json.dumps(row))
+    (tmp_path / "n.toml").write_text('description = "n"\nfile = "n.jsonl"\nversion = "1"\n')
+    loaded = load_task(load_task_card(str(tmp_path / "n.toml")))
+    assert isinstance(loaded, CodeTask)
+    program = "def to_\u03bcm(x):\n    return 1000 * x\n"
+    said = {"doc_id": 0, "doc": {"prompt": prompt.replace("\u00b5", "\u03bc")}, "resps": [["    return 1000 * x"]]}
+    for number, content in enumerate(([[program]], [said])):
+        (tmp_path / f"{number}.json").write_text(json.dumps(content))
+        assert len(read_samples(tmp_path / f"{number}.json", loaded, cut=False)) == 1

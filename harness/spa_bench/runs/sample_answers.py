@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,9 +68,14 @@ def problem_called(place: str, name: object, said: Sequence[object], task: Texts
 def fitting(place: str, what: str, problem: Problem, said: Sequence[object], task: TextsTask) -> Problem:
     """`problem`, where its function, or else its prompt, is in `said`: a number alone may be of another task or order."""
     wanted = problem.entry_point or task.question(problem).strip()
-    if json.dumps(wanted)[1:-1] not in json.dumps(said):
+    if not names(json.dumps(said, ensure_ascii=False), json.dumps(wanted, ensure_ascii=False)[1:-1]):
         raise DataError(f"{place}: {what} would be {problem.id} of task {task.name}, but the question there is another")
     return problem
+
+
+def names(text: str, name: str) -> bool:
+    """Whether `name` is in a text, as Python reads names."""
+    return name in text or unicodedata.normalize("NFKC", name) in unicodedata.normalize("NFKC", text)
 
 
 def mapping(value: object) -> Mapping[str, object]:

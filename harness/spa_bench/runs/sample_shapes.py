@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spa_bench.errors import DataError
-from spa_bench.runs.sample_answers import Found, GivenAnswer, did_you_mean_id, fitting, mapping, one_text, problem_called
+from spa_bench.runs.sample_answers import Found, GivenAnswer, did_you_mean_id, fitting, mapping, names, one_text, problem_called
 from spa_bench.runs.sample_files import Content
 from spa_bench.tasks.base import TextsTask
 from spa_bench.types import Problem
@@ -65,7 +65,7 @@ def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: T
     text = one_text(row[key], place, key)
     if key == "text":
         return GivenAnswer(place, known[name], text, "chat" if _is_reply(text, task) else _kind_of(text, task))
-    return GivenAnswer(place, known[name], text, key)
+    return GivenAnswer(place, known[name], text, "solution" if key == "solution" else "completion")
 
 
 def _kind_of(text: str, task: TextsTask) -> Literal["completion", "solution"]:
@@ -111,7 +111,7 @@ def _generations(content: Content, task: TextsTask) -> Found:
             found = one_text(text, place, "a text")
             answers.append(GivenAnswer(place, problem, found, _kind_of(found, task)))
     programs = [a for a in answers if a.problem.entry_point and a.kind == "solution"]
-    named = sum(a.problem.entry_point in a.text for a in programs)
+    named = sum(names(a.text, a.problem.entry_point) for a in programs)
     if 2 * named < len(programs):
         raise DataError(
             f"{content.name}: {named} of {len(programs)} programs name the function of their problem, so list i is not of "

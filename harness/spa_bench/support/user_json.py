@@ -43,7 +43,7 @@ def spread_values(text: str) -> list[tuple[int, Any]] | None:
     """(the line on which it begins, value) of JSON values that take several lines each; None where something else is there."""
     found: list[tuple[int, Any]] = []
     at, line, decoder = 0, 1, json.JSONDecoder()
-    while (begin := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr], it matches everywhere
+    while (gap := _BETWEEN.match(text, at)) and (begin := gap.end()) < len(text):
         line += text.count("\n", at, begin)
         try:
             value, at = decoder.raw_decode(text, begin)

@@ -72,7 +72,7 @@ def _program(prompt: str, answer: str, entry_point: str) -> _Reading | None:
             codes, ends = zip(statements(prompt + first), *map(statements, rest), strict=True)
             code = "\n".join(filter(None, codes))
             if found := choose(code, len(begin) if code.startswith(begin) else 0, entry_point):
-                one = _Reading(found, broken=any(entry_point in end for end in ends))
+                one = _Reading(found, broken=any(entry_point in unicodedata.normalize("NFKC", end) for end in ends))
                 best = one if best is None or one.lacks < best.lacks else best
             if best is not None and not any(best.lacks):
                 return best

@@ -83,7 +83,8 @@ class Reader:
             return None
         self._shapes[found.shape] += 1
         self._read.setdefault(found.shape, {}).update(dict.fromkeys(found.read))
-        self._fields |= dict.fromkeys(field for name in found.read for field in fields_not_read(row.get(name)))
+        if isinstance(row, Mapping):
+            self._fields |= dict.fromkeys(field for name in found.read for field in fields_not_read(row.get(name)))
         return found.row
 
     @property

@@ -112,7 +112,7 @@ def recognised(row: object, place: str, columns: ColumnsCard | None = None, labe
     found = _Reader(full, row, place, columns).recognised()
     if found is None and (usual := in_lower_case(row)):  # Question, Answer
         own = {given: name for name, given in usual.items()}
-        raw = {own.get(name, name): value for name, value in row.items()}
+        raw: dict[str, object] = {own.get(str(name), str(name)): value for name, value in row.items()}
         found = _Reader(cells(raw), raw, place, None).recognised()
         found = found and replace(found, read=tuple(usual.get(name, name) for name in found.read))
     if found is None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
@@ -154,8 +155,8 @@ def _text(path: Path) -> str:
 def _lines(path: Path) -> Generator[str]:
     try:
         with opened(path) as stream:
-            begin: bytes = stream.peek(2)  # type: ignore[attr-defined], all of these have it
-            with io.TextIOWrapper(stream, encoding=encoding_of(begin[:2]), newline="\n") as text:
+            encoding = encoding_of(cast(io.BufferedReader, stream).peek(2)[:2])
+            with io.TextIOWrapper(stream, encoding=encoding, newline="\n") as text:
                 for line in text:
                     yield line.removesuffix("\n")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
