@@ -552,3 +552,26 @@ def test_an_input_that_is_an_empty_list_is_an_input_and_a_number_is_its_text():
 def test_the_line_about_a_file_names_the_fields_of_turns_that_are_not_read():
     found = read([{"messages": [Q, {**A, "reasoning_content": "R", "name": "x"}], "good": False}])
     assert found.told.endswith("; columns that are not read: good; fields of turns that are not read: reasoning_content")
+
+
+MERGED: list[tuple[dict[str, Any], dict[str, Any]]] = [  # two rows of one table, and of no other columns
+    ({"prompt": "Q", "completion": "A"}, {"system": "", "instruction": "Q", "completion": "A"}),
+    (
+        {"prompt": "Q", "completion": "A"},
+        {"contents": [{"role": "user", "parts": [{"text": "Q"}]}, {"role": "model", "text": "A"}]},
+    ),
+    ({"prompt": "Q", "completion": "A"}, {"data": ["Q", "A"]}),
+    ({"instruction": "Q", "response": "A"}, {"Prompt": "Q", "Response": "A"}),
+    ({"messages": [Q, A]}, {"conversations": said("human Q", "gpt A")}),
+    ({"messages": [Q, {**A, "tool_calls": CALLS}]}, {"messages": [{"user": "Q"}, {"assistant": "A"}]}),
+    ({"prompt": [Q], "chosen": [A], "rejected": [BAD]}, {"messages": [Q, A]}),
+    ({"conversations": [{"input": "Q", "output": "A"}]}, {"conversations": said("human Q", "gpt A")}),
+]
+
+
+@pytest.mark.parametrize("rows", MERGED, ids=range(len(MERGED)))
+def test_rows_of_two_kinds_in_one_table_are_read_as_each_alone(rows: tuple[dict[str, Any], dict[str, Any]]):
+    columns = dict.fromkeys(name for row in rows for name in row)
+    for order in (rows, rows[::-1]):
+        table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in order])
+        assert [recognise(row, "here") for row in table.to_pylist()] == [recognise(row, "here") for row in order]

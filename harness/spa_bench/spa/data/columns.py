@@ -89,11 +89,12 @@ def _turns(value: object) -> Sequence[object] | None:
 
 
 def in_lower_case(row: Mapping[str, object]) -> dict[str, str]:
-    """Names as they are usually written -> those of `row`, where they differ and are no column of it (question: Question)."""
-    usual: dict[str, list[str]] = {}
+    """Names as they are usually written -> those of `row`, where they differ and it has nothing there (question: Question)."""
+    others: dict[str, list[str]] = {}
     for name in row:
-        usual.setdefault(str(name).strip().lower().replace(" ", "_"), []).append(name)
-    return {new: names[0] for new, names in usual.items() if new not in row and len(names) == 1}
+        if (usual := str(name).strip().lower().replace(" ", "_")) != name:
+            others.setdefault(usual, []).append(name)
+    return {new: names[0] for new, names in others.items() if row.get(new) is None and len(names) == 1}
 
 
 def check_label(row: Mapping[str, object], place: str, labels: str) -> list[str]:

@@ -109,12 +109,13 @@ def recognised(row: object, place: str, columns: ColumnsCard | None = None, labe
         raise DataError(f"{place}: expected an object, got {type(row).__name__}")
     full = cells(row)
     marks = check_label(full, place, labels)
-    found = _Reader(full, row, place, columns).recognised()
-    if found is None and (usual := in_lower_case(row)):  # Question, Answer
-        own = {given: name for name, given in usual.items()}
-        raw: dict[str, object] = {own.get(str(name), str(name)): value for name, value in row.items()}
-        found = _Reader(cells(raw), raw, place, None).recognised()
-        found = found and replace(found, read=tuple(usual.get(name, name) for name in found.read))
+    readers = [(_Reader(full, row, place, columns), dict[str, str]())]
+    if columns in (None, ColumnsCard()) and (usual := in_lower_case(row)):  # Question, Answer
+        own = set(usual.values())
+        raw = {name: value for name, value in row.items() if name not in own} | {n: row[given] for n, given in usual.items()}
+        readers.append((_Reader(cells(raw), raw, place, None), usual))
+    tried = ((reader.recognised(empty=empty), usual) for empty in (False, True) for reader, usual in readers)
+    found, usual = next(((one, usual) for one, usual in tried if one is not None), (None, {}))
     if found is None:
         raise DataError(
             f"{place}: no shape that is known; it has {listed(row)}; name two of them with data.columns.prompt and "
@@ -126,7 +127,7 @@ def recognised(row: object, place: str, columns: ColumnsCard | None = None, labe
         "".join((*texts, one.completion)).encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{place}: half of a surrogate pair ({error.object[error.start]!a}) is no text; remove it") from error
-    return replace(found, read=(*found.read, *marks))
+    return replace(found, read=(*(usual.get(name, name) for name in found.read), *marks))
 
 
 def has_columns(row: object, columns: ColumnsCard) -> bool:
@@ -143,8 +144,8 @@ class _Reader:
         self.columns = columns if columns != ColumnsCard() else None
         self.read: list[str] = []
 
-    def recognised(self) -> Recognised | None:
-        """The row, and how it was read; None where no shape fits."""
+    def recognised(self, *, empty: bool) -> Recognised | None:
+        """The row, and how it was read; None where no shape fits. `empty`: also by columns of which all hold nothing."""
         for name in MEDIA:
             if self.row.get(name):
                 raise Unusable(
@@ -154,19 +155,20 @@ class _Reader:
         if self.columns is not None:
             found: tuple[str, Row] | None = ("columns that the card names", self._mapped(self.columns))
         else:
-            found = self._by_shape()
+            found = self._by_shape(empty=empty)
         return found and Recognised(found[1], found[0], tuple(name for name in self.row if name in self.read))
 
-    def _by_shape(self) -> tuple[str, Row] | None:
-        """(rows of this shape, the row); None where no shape fits. Columns that hold nothing count only where no other does."""
-        for empty in (False, True):
-            if found := self._of_usual_shape(empty=empty):
-                return found
-        if name := first(self.row, [name for name in MORE_TALKS if is_talk(self.row.get(name))]):
+    def _by_shape(self, *, empty: bool) -> tuple[str, Row] | None:
+        """(rows of this shape, the row); None where no shape fits."""
+        if found := self._of_usual_shape(empty=empty):
+            return found
+        if empty:
+            if name := first(self.raw, [name for name in TALKS if name not in self.row]):
+                raise Unusable(f"{self.place}: column {name!r} is null; remove the row", f"an empty column {name!r}")
+            return None
+        if name := first(self.row, [name for name in MORE_TALKS if is_talk(self.row.get(name)) and self.row[name]]):
             return "conversations", self._talk(talk_of(self.row[name], self.place, self._use(name)), name)
-        if name := first(self.raw, [name for name in TALKS if name not in self.row]):
-            raise Unusable(f"{self.place}: column {name!r} is null; remove the row", f"an empty column {name!r}")
-        return None
+        return self._other_pair()
 
     def _of_usual_shape(self, *, empty: bool) -> tuple[str, Row] | None:
         """The row by the first shape that fits; `empty`: also by columns of which all are empty."""
@@ -186,12 +188,13 @@ class _Reader:
             for prompt, completion in (*PAIRS, ("prompt", "completion")):
                 if prompt in seen and completion in seen and there(prompt, completion):
                     return "instructions", self._single(prompt, completion, prompt not in {"problem", "input"})
-        return self._other_pair() if empty else None
+        return None
 
     def _other_pair(self) -> tuple[str, Row] | None:
         """The row by one column that asks and one that answers, which no usual shape puts together."""
-        prompts = [name for name in PROMPTS if name in self.row] or [name for name in INPUTS[:1] if name in self.row]
-        answers = [name for name in ANSWERS if name in self.row]
+        there = [name for name in (*PROMPTS, INPUTS[0], *ANSWERS) if not blank(self.row.get(name))]
+        prompts = [name for name in PROMPTS if name in there] or [name for name in INPUTS if name in there]
+        answers = [name for name in ANSWERS if name in there]
         if not prompts or not answers:
             return None
         for names, what in ((prompts, "prompt"), (answers, "completion")):
