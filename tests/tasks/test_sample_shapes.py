@@ -225,6 +225,7 @@ def test_files_that_cannot_be_meant_are_refused(task: CodeTask, tmp_path: Path, 
 def test_the_name_in_tables_is_that_of_the_files():
     assert label_of(None, [Path("x/a.jsonl.gz")]) == "a"
     assert label_of(None, [Path("log.eval")]) == "log"
+    assert label_of(None, [Path("a.jsonl.zst")]) == "a"
     assert label_of(None, [Path("-")]) == "stdin"
     assert label_of(None, [Path("logs/*.eval")]) == "samples"
     assert label_of(None, [Path("samples_*.jsonl")]) == "samples_"
