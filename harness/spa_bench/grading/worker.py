@@ -175,7 +175,7 @@ class Worker:
                 if is_right(answer, expected, arguments, **how):
                     return None
                 unknown = wire.undecided(answer) or wire.undecided(expected)
-                if unknown is None and (unread := wire.foreigners(expected)):
+                if unknown is None and (unread := [f for f in wire.foreigners(expected) if f.kind == "kin"]):
                     alike = is_right(wire.by_name(answer), wire.by_name(expected), arguments, **how)
                     unknown = unread[0] if alike else None
                 if unknown:

@@ -4,8 +4,9 @@ The bytes are version 2 of Python's marshal format, which is the fastest there i
 for equal values of equal types (no references, no interning). Untrusted bytes are read by `decode`, never by
 `marshal.loads`, which trusts its input. What is not plain is written as a tagged tuple and read as `Foreign`: a
 collection of the standard library, a range or a numpy scalar with its content (library.py), a subclass with the value of its
-base; anything else only as the name of its type. That is `opaque` where the value equals nothing but values of its type (a
-generator, a function), and `own` where its class decides what it equals: such a value cannot be judged outside its process.
+base; anything else only as the name of its type. That is `opaque` where the value equals itself alone (a generator, a
+function), `kin` where it equals values of its type alone (a date), and `own` where its class decides what it equals: such a
+value cannot be judged outside its process, and one of kin only where no value of its type is expected.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Foreign:
         self.kind, self.name, self.value = kind, name, value
 
     def __repr__(self) -> str:
-        return f"<{self.name}>" if self.kind in ("opaque", "own") else f"{self.name}({self.value!r})"
+        return f"<{self.name}>" if self.kind in ("opaque", "kin", "own") else f"{self.name}({self.value!r})"
 
 
 def encode(value: Any) -> bytes:
@@ -130,7 +131,7 @@ def _tagged(value: Any, depth: int, room: list[int]) -> Any:
             return (_TAG, "subclass", _name(kind), _of_base(value, base, depth, room))
     known = _library(value, kind)
     if known is None:
-        return (_TAG, "opaque" if library.equals_its_kind_alone(kind) else "own", _name(kind), None)
+        return (_TAG, library.equality_of(kind), _name(kind), None)
     return (_TAG, known[0], _name(kind), _tagged(known[1], depth + 1, room))
 
 
@@ -233,8 +234,8 @@ def undecided(value: Any) -> Foreign | None:
 
 
 def by_name(value: Any) -> Any:
-    """`value` with the name of its type in the place of each that crosses as that alone, so that two of one type are equal."""
-    if isinstance(value, Foreign) and value.kind in ("opaque", "own"):
+    """`value` with the name of its type in the place of each `kin`, so that two of one type are equal."""
+    if isinstance(value, Foreign) and value.kind == "kin":
         return (_TAG, value.name)
     if isinstance(value, Foreign):
         return Foreign(value.kind, value.name, by_name(value.value))
@@ -341,6 +342,7 @@ def _checked(foreign: Foreign) -> Foreign:
     whole = all(type(part) is int for part in parts)
     fits = {
         "own": value is None,
+        "kin": value is None,
         "range": type(value) is tuple and len(parts) == 3 and whole and parts[2] != 0 and _length(*parts) <= MAX_ITEMS,
         "fraction": type(value) is tuple and len(parts) == 2 and whole and parts[1] > 0 and _bits(parts) <= _FRACTION_BITS,
         "decimal": type(value) is str and len(value) < 10_000 and _is_decimal(value),
