@@ -507,6 +507,19 @@ def test_a_program_whose_values_cross_is_judged_apart_even_where_the_card_allows
     assert graded[APART] == Outcome(verdict=Verdict.PASSED)
 
 
+LEFT_OUT = case(
+    "a class of the prompt that the program leaves out",
+    "def f(h):\n    return h.v\n",
+    "assert candidate(N(3)) == 3",
+    helpers="class N:\n    def __init__(self, v):\n        self.v = v\ndef f(h):\n    return 0\n",
+    one_process=True,
+)
+
+
+def test_tests_beside_a_program_have_the_names_of_the_prompt_too(graded: dict[str, Outcome]):
+    assert graded[LEFT_OUT] == Outcome(verdict=Verdict.PASSED, mark="one process")
+
+
 # a second chance on a slow machine -----------------------------------------------------------------------------------
 
 BURN = "import time\ndef f(x):\n    end = time.process_time() + {}\n"

@@ -10,7 +10,8 @@ from spa_bench.grading import Calls, Check, Grader, Grading, Outcome, Program
 from spa_bench.sandbox import Limits
 from spa_bench.types import CallSuite, Verdict
 
-HEAD = "import array, collections, decimal, fractions, itertools, types\nfrom collections import *\nimport numpy as np\n"
+HEAD = "import array, collections, datetime, decimal, fractions, itertools, types, weakref\n"
+HEAD += "from collections import *\nimport numpy as np\n"
 
 
 def program(returned: str, reference: str, oracle: str = "equal") -> Program:
@@ -32,7 +33,7 @@ AS_SETS = [
     "itertools.islice(x, 3)", "{n: 0 for n in x}.keys()", "dict(enumerate(x)).values()", "np.array(x)", "np.unique(x)",
     "deque(x)", "UserList(x)", "Counter(x)", "OrderedDict.fromkeys(x)", "ChainMap(dict.fromkeys(x))", "Own(*x)", "range(1, 4)",
     "types.MappingProxyType(dict.fromkeys(x))", "array.array('i', x)", "bytes(x)", "memoryview(bytes(x))", "tuple(x * 2)",
-    "frozenset(x)",
+    "frozenset(x)", "set(np.array(x))", "{np.int64(n): 0 for n in x}", "Counter(np.array(x))",
 ]  # fmt: skip
 
 
@@ -55,6 +56,8 @@ EQUAL = {
     "UserDict(a=1).items()": "{('a', 1)}", "deque(x, 9)": "deque([3, 1, 2])", "range(3)": "range(0, 3)",
     "fractions.Fraction(4, 2)": "2",
     "decimal.Decimal('2.0')": "2", "namedtuple('P', 'a b')(1, 2)": "(1, 2)", "[Counter(x)]": "[{3: 1, 1: 1, 2: 1}]",
+    "dict(zip(*np.unique(x, return_counts=True)))": "{1: 1, 2: 1, 3: 1}", "{(np.int64(1), np.str_('a'))}": "{(1, 'a')}",
+    "Counter(np.array(x))": "Counter(x)", "frozenset({np.float64(0.5)})": "{0.5}",
 }  # fmt: skip
 UNEQUAL = {
     "{3: 1, 1: 1, 2: 1}": "Counter({3: 1, 1: 1, 2: 1, 7: 0})",
@@ -77,6 +80,23 @@ def test_what_its_own_class_compares_is_refused_and_marked(grading: Grading, gra
     for found in verdicts(replace(grader, grading=grading), [program(text, "2") for text in returned]):
         assert (found.verdict, found.mark, found.suite) == (Verdict.REFUSED, "unproxied", "base")
         assert "whose class decides what it equals" in found.message
+
+
+UNREAD = {  # of these only the name of the type crosses
+    "datetime.date(2020, 1, 2)": "datetime.date(2020, 1, 2)",
+    "[int, 3]": "[int, 3]", "{'a': slice(1, 2)}": "{'a': slice(1, 2)}",
+    "array.array('i', x)": "array.array('i', x)", "weakref.WeakValueDictionary()": "dict()",
+    "memoryview(array.array('i', x))": "array.array('i', x)",
+}  # fmt: skip
+READ = {"datetime.datetime(2020, 1, 2)": "datetime.date(2020, 1, 2)", "[int, 4]": "[int, 3]", "5": "datetime.date(2020, 1, 2)"}
+
+
+@pytest.mark.parametrize("grading", [Grading.DEFAULT, Grading.EVALPLUS])
+def test_what_the_reference_returns_and_nobody_can_read_outside_makes_no_answer_wrong(grading: Grading, grader: Grader):
+    pairs = [*UNREAD.items(), *READ.items()]
+    found = verdicts(replace(grader, grading=grading), [program(*pair) for pair in pairs])
+    wanted = [("refused", "unproxied")] * len(UNREAD) + [("wrong", "")] * len(READ)
+    assert [(str(o.verdict), o.mark) for o in found] == wanted, list(zip(pairs, found, strict=True))
 
 
 THREADS = """

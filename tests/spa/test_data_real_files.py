@@ -441,3 +441,137 @@ def test_a_broken_archive_is_one_line(content: bytes, tmp_path: Path):
     (tmp_path / "x.jsonl.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"^cannot read the examples in .*x\.jsonl\.gz: [^\n]+$"):
         read_rows(str(tmp_path / "x.jsonl.gz"))
+
+
+# what other tools write ----------------------------------------------------------------------------------------------
+
+LISTED = [Q, A]
+WRITTEN = [{"role": "user", "content": "Q"}, {"content": "A", "role": "assistant"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": ["Q", "A"], "source": "x"},  # LIMA
+        {"id": "0", "data": ["Q", "A"]},  # UltraChat
+        {"dialogue": LISTED},
+        {"contents": [{"role": "user", "parts": [{"text": "Q"}]}, {"role": "model", "parts": [{"text": "A"}]}]},  # Gemini
+        {"messages": [{"type": "human", "content": "Q"}, {"type": "ai", "content": "A"}]},  # LangChain
+        {"messages": [{"role": " user", "content": "Q"}, {"role": "assistant\n", "content": "A"}]},
+        {"messages": [{"user": "Q"}, {"assistant": "A"}]},
+        {"conversation": [{"Human": "Q", "Assistant": "A"}]},
+        {"conversations": [{"human": "Q", "gpt": "A"}]},
+        {"conversation": [{"input": "Q", "output": None}], "chosen": LISTED, "rejected": [Q, BAD]},  # Capybara
+        {"messages": [Q], "completion": "A"},
+        {"messages": [Q], "response": [A]},
+        {"conversations": said("human Q"), "answer": "A"},
+        {"messages": repr(WRITTEN)},  # a table that pandas wrote
+        {"messages": repr(WRITTEN).replace("}, {", "}\n {")},  # and of numpy's arrays
+        {"prompt": json.dumps([Q]), "chosen": json.dumps([A]), "rejected": json.dumps([BAD])},
+        {"prompt": repr([Q]), "completion": repr([A])},
+        {"chosen": json.dumps([Q, A]), "rejected": json.dumps([Q, BAD])},
+        {"Question": "Q", "Complex_CoT": "C", "Response": "A"},
+        {"instruction": "Q", "completion": "A"},
+        {"question": "Q", "solution": "A"},
+        {"prompt": "Q", "output": "A"},
+        {"input": "Q", "target": "A"},
+        {"inputs": "Q", "targets": "A"},
+        {"user": "Q", "assistant": "A", "source": "x"},
+    ],
+    ids=json.dumps,
+)
+def test_rows_of_other_tools_are_read(row: dict[str, Any]):
+    assert recognise(row, "here") == ASKED
+
+
+def test_a_conversation_that_goes_on_in_another_column_is_not_trained_on_its_earlier_answer():
+    row = {"messages": [{"role": "user", "content": "Q1"}, {"role": "assistant", "content": "A1"}, Q], "output": "A"}
+    assert recognise(row, "here") == TALKED
+    assert recognise({"messages": [Q, A], "output": "B"}, "here") == ASKED
+
+
+def test_an_answer_that_is_json_of_turns_is_text_behind_a_prompt_of_text():
+    assert recognise({"prompt": "Q", "completion": json.dumps([A])}, "here") == Example("Q", json.dumps([A]))
+
+
+@pytest.mark.parametrize("mark", [{"training": False}, {"loss": False}, {"loss": 0}, {"weight": "0"}, {"train": "false"}])
+def test_every_tools_mark_keeps_an_answer_out_of_training(mark: dict[str, Any]):
+    turns = [Q, A, {"role": "user", "content": "Q2"}, {**BAD, **mark}]
+    assert recognise({"messages": turns}, "here") == ASKED
+
+
+def test_two_columns_that_can_both_be_the_answer_are_named():
+    with pytest.raises(DataError, match=r"columns 'solution' and 'target' can both be the completion; name one with data.colu"):
+        recognise({"question": "Q", "solution": "A", "target": "B"}, "here")
+
+
+@pytest.mark.parametrize("label", ["good", "Bad", "undesirable", "1.0", 0.0, "no"])
+def test_a_label_in_other_words_is_asked_about_and_known_with_kto(label: object):
+    row = {"prompt": "Q", "completion": "A", "label": label}
+    with pytest.raises(DataError, match="or classes"):
+        read([row])
+    good = label in ("good", "1.0")
+    assert read([row, {**row, "label": True}], labels="kto").left_out == ({} if good else {"labelled bad": 1})
+
+
+def test_a_label_that_kto_does_not_know_is_an_error():
+    for name, labels in (("label", "kto"), ("kto_tag", "auto")):
+        with pytest.raises(DataError, match=f"line 1: {name} is 'positive'; for KTO it is true or false"):
+            read([{"prompt": "Q", "completion": "A", name: "positive"}], labels=labels)
+    assert read([{"Prompt": "Q", "Completion": "A", "Label": " False"}] * 2 + [{"instruction": "Q", "output": "A"}]).left_out
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {
+            "prompt": {"role": None, "content": None},
+            "messages": [{"role": None, "content": None}],
+            "question": "Q",
+            "answer": "A",
+        },
+        {"chosen": {"role": None}, "rejected": [{"role": None}], "question": "Q", "answer": "A"},
+        {"messages": [Q, A, {"role": None, "content": None}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "text", "text": None}]}, A]},
+        {"instruction": "Q", "output": "A", "history": [[None, None]]},
+        {"instruction": "Q", "output": "A", "input": float("nan"), "history": "None", "tools": "null"},
+        {"prompt": "", "completion": "", "instruction": "Q", "output": "A"},
+        {"conversations": [], "chosen": "", "rejected": "", "instruction": "Q", "output": "A"},
+    ],
+    ids=str,
+)
+def test_what_holds_nothing_but_nulls_counts_as_absent_and_empty_columns_leave_room_for_others(row: dict[str, Any]):
+    assert recognise(row, "here") == ASKED
+
+
+def test_an_input_that_is_an_empty_list_is_an_input_and_a_number_is_its_text():
+    assert recognise({"instruction": "Q", "input": "[]", "output": "A"}, "here") == Instruction((("user", "Q"),), "A", "[]")
+    assert recognise({"question": "2 + 2", "answer": 4}, "here") == Instruction((("user", "2 + 2"),), "4")
+
+
+def test_the_line_about_a_file_names_the_fields_of_turns_that_are_not_read():
+    found = read([{"messages": [Q, {**A, "reasoning_content": "R", "name": "x"}], "good": False}])
+    assert found.told.endswith("; columns that are not read: good; fields of turns that are not read: reasoning_content")
+
+
+MERGED: list[tuple[dict[str, Any], dict[str, Any]]] = [  # two rows of one table, and of no other columns
+    ({"prompt": "Q", "completion": "A"}, {"system": "", "instruction": "Q", "completion": "A"}),
+    (
+        {"prompt": "Q", "completion": "A"},
+        {"contents": [{"role": "user", "parts": [{"text": "Q"}]}, {"role": "model", "text": "A"}]},
+    ),
+    ({"prompt": "Q", "completion": "A"}, {"data": ["Q", "A"]}),
+    ({"instruction": "Q", "response": "A"}, {"Prompt": "Q", "Response": "A"}),
+    ({"messages": [Q, A]}, {"conversations": said("human Q", "gpt A")}),
+    ({"messages": [Q, {**A, "tool_calls": CALLS}]}, {"messages": [{"user": "Q"}, {"assistant": "A"}]}),
+    ({"prompt": [Q], "chosen": [A], "rejected": [BAD]}, {"messages": [Q, A]}),
+    ({"conversations": [{"input": "Q", "output": "A"}]}, {"conversations": said("human Q", "gpt A")}),
+]
+
+
+@pytest.mark.parametrize("rows", MERGED, ids=range(len(MERGED)))
+def test_rows_of_two_kinds_in_one_table_are_read_as_each_alone(rows: tuple[dict[str, Any], dict[str, Any]]):
+    columns = dict.fromkeys(name for row in rows for name in row)
+    for order in (rows, rows[::-1]):
+        table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in order])
+        assert [recognise(row, "here") for row in table.to_pylist()] == [recognise(row, "here") for row in order]

@@ -82,7 +82,7 @@ def test_answers_before_the_first_question_are_dropped_but_not_what_the_system_s
         (said("human  ", "gpt A"), r"the last user's turn before it of 'conversations' is empty"),
         (said("human Q", "gpt  "), r"the last answer of 'conversations' is empty; remove the row"),
         ([{"from": "human", "value": [1]}], r"turn 1 of 'conversations': what was said must be text; got list"),
-        (["Q", "A"], r"turn 1 of 'conversations': expected from and value, or role and content; got str"),
+        ([*said("human Q"), "A"], r"turn 2 of 'conversations': expected from and value, or role and content; got str"),
     ],
 )
 def test_a_conversation_without_an_answer_is_refused(turns: list[Any], message: str):

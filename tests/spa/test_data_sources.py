@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
 import sys
 from collections.abc import Iterator
 from datetime import date
@@ -11,6 +13,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
@@ -238,3 +241,90 @@ def test_the_hub_sources_of_a_sampler_are_those_that_it_is_trained_with():
     assert hubs_of(sampler_card(adapters="all", data=data)) == {"examples": "hub:a/b"}
     assert hubs_of(sampler_card(adapters="parts", data=data)) == {"examples": "hub:a/b", "queries": "hub:c/d:test"}
     assert hubs_of(sampler_card(adapters="parts", data=DataCard(examples="x.json", queries="code"))) == {}
+
+
+# how files are written -----------------------------------------------------------------------------------------------
+
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+TABLE = "prompt,completion\n" + "".join(f"{row['prompt']},{row['completion']}\n" for row in ROWS)
+FILES: dict[str, bytes] = {
+    "list.jsonl": json.dumps(ROWS).encode(),
+    "list of several lines.jsonl": json.dumps(ROWS, indent=1).encode(),
+    "objects of several lines.jsonl": "\n".join(json.dumps(row, indent=1) for row in ROWS).encode(),
+    "objects of several lines.json": "\n".join(json.dumps(row, indent=1) for row in ROWS).encode(),
+    "within an object.json": json.dumps({"version": "1", "data": ROWS}).encode(),
+    "instances.json": json.dumps({"type": "text2text", "instances": ROWS}, indent=1).encode(),
+    "utf-16.jsonl": LINES.encode("utf-16"),
+    "utf-16.csv": TABLE.encode("utf-16"),
+    "utf-16.tsv": TABLE.replace(",", "\t").encode("utf-16"),
+    "marks of joined files.jsonl": LINES.replace('{"prompt": "p2"', '\ufeff{"prompt": "p2"').encode("utf-8-sig"),
+    "lines.jsonl.xz": lzma.compress(LINES.encode()),
+    "lines.JSONL.BZ2": bz2.compress(LINES.encode()),
+    "table.csv.xz": lzma.compress(TABLE.encode()),
+    "semicolons.csv": TABLE.replace(",", ";").encode(),
+    "tabs.csv": TABLE.replace(",", "\t").encode(),
+    "named by Excel.csv": f"sep=;\r\n{TABLE.replace(',', ';')}".encode("utf-8-sig"),
+    "empty rows.csv": f"{TABLE},\n\n,\n".encode(),
+    "spaces in names.csv": TABLE.replace("prompt,completion", "prompt , completion").encode(),
+    "capitals.csv": TABLE.replace("prompt,completion", "Prompt,Completion").encode(),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_rows_are_read_however_their_file_is_written(name: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(FILES[name])
+    found = load_examples(str(tmp_path / name))
+    assert found == PAIRS
+
+
+def test_a_file_that_is_packed_by_zstandard_says_what_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(8))
+    monkeypatch.setitem(sys.modules, "backports", None)
+    if sys.version_info < (3, 14):
+        with pytest.raises(
+            DataError, match=r"x\.jsonl\.zst: it is compressed by Zstandard, .* 'spa-bench\[inspect\]', or unpack"
+        ):
+            load_examples(str(path))
+
+
+@pytest.mark.parametrize("content", [lzma.compress(LINES.encode())[:-30], b"\xfd7zXZ\x00" + bytes(20), b"BZh9" + bytes(20)])
+def test_a_damaged_archive_of_another_kind_is_one_line(content: bytes, tmp_path: Path):
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=r"^cannot read the examples in .*x\.jsonl: [^\n]+$"):
+        load_examples(str(tmp_path / "x.jsonl"))
+
+
+def test_another_encoding_and_a_zip_archive_are_named(tmp_path: Path):
+    for name, content in (("x.csv", "prompt,completion\né,c\n".encode("cp1252")), ("x.zip", b"PK\x03\x04\xff")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(
+            DataError, match=r": byte \d+ is no UTF-8 \(.*\); save it as UTF-8, or unpack it and give it the ending"
+        ):
+            load_examples(str(tmp_path / name))
+
+
+def test_parquet_is_known_by_its_content_and_arrow_by_its_name(tmp_path: Path):
+    table = pa.Table.from_pylist(ROWS)
+    pyarrow.parquet.write_table(table, tmp_path / "x")
+    pyarrow.feather.write_feather(table, tmp_path / "x.arrow")
+    assert load_examples(str(tmp_path / "x")) == load_examples(str(tmp_path / "x.arrow")) == PAIRS
+    (tmp_path / "y.arrow").write_bytes(b"no arrow")
+    with pytest.raises(DataError, match=r"^cannot read the examples in .*y\.arrow: [^\n]+$"):
+        load_examples(str(tmp_path / "y.arrow"))
+
+
+def test_a_folder_of_save_to_disk_is_read_and_another_folder_is_named(tmp_path: Path):
+    saved = datasets.Dataset.from_list(ROWS)
+    saved.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict({"test": saved.select([0]), "train": saved}).save_to_disk(str(tmp_path / "two"))
+    datasets.DatasetDict({"test": saved}).save_to_disk(str(tmp_path / "three"))
+    [arrow] = (tmp_path / "one").glob("*.arrow")
+    for path in (tmp_path / "one", tmp_path / "two", tmp_path / "three" / "test", arrow):
+        assert load_examples(str(path)) == PAIRS
+    with pytest.raises(DataError, match=r"three has no split train; give one of its folders: test$"):
+        load_examples(str(tmp_path / "three"))
+    with pytest.raises(
+        DataError, match=r"is a folder that save_to_disk did not write; give one of its files \(one, three, two\)$"
+    ):
+        load_examples(str(tmp_path))

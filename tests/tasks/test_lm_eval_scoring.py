@@ -330,6 +330,79 @@ def test_a_metric_whose_aggregation_fails_is_missing_with_the_reason_and_the_oth
     assert found["failed"]["flags,f1,none"].startswith("f1 of flags: its aggregation fails: ValueError: Target is multiclass")
 
 
+AGAIN = "count = []\ndef own(values):\n    count.append(1)\n    assert len(count) == 1, 'again'\n    return 1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("def own(values):\n    return None\n", "gives None, which is no finite number"),
+        ("def own(values):\n    return {'a': 1}\n", "gives {'a': 1}, which is no finite number"),
+        (
+            "def own(values):\n    values.clear()\n    return sum(values) / len(values)\n",
+            "fails: ZeroDivisionError: division by zero",
+        ),
+        (AGAIN, "fails: AssertionError: again"),
+    ],
+)
+def test_an_aggregation_of_ones_own_that_gives_no_number_takes_no_other_metric_with_it(code: str, why: str, tmp_path: Path):
+    folder = tmp_path / "yaml"
+    choice_task(folder, "flags", 3)
+    content = json.loads((folder / "flags.yaml").read_text())
+    lines = [f"{key}: {json.dumps(value)}" for key, value in content.items() if key != "metric_list"]
+    lines += ["metric_list:", "  - {metric: acc, aggregation: mean, higher_is_better: true}", "  - metric: acc_norm"]
+    lines += ["    aggregation: !function adding.own", "    higher_is_better: true"]
+    (folder / "flags.yaml").write_text("\n".join(lines))
+    (folder / "adding.py").write_text(code)
+    task = task_of("lm-eval:flags", include=folder)
+    found = own(task, *[thinks(f"flags/{i}", [0.0, -1.0, -2.0]) for i in range(3)])
+    [scores] = found["members"]
+    assert scores["flags"]["acc,none"] == pytest.approx(1 / 3)
+    assert scores["flags"]["acc_norm,none"] is None
+    assert found["failed"]["flags,acc_norm,none"] == f"acc_norm of flags: its aggregation {why}"
+
+
+def test_a_standard_error_that_fails_takes_no_other_with_it(tmp_path: Path):
+    folder = tmp_path / "yaml"
+    choice_task(folder, "flags", 3)
+    lines = [f"{key}: {json.dumps(value)}" for key, value in json.loads((folder / "flags.yaml").read_text()).items()]
+    lines = [line for line in lines if not line.startswith("metric_list")]
+    lines += ["metric_list:", "  - {metric: acc, aggregation: mean, higher_is_better: true}"]
+    lines += ["  - {metric: acc_norm, aggregation: median, higher_is_better: true}"]
+    (folder / "flags.yaml").write_text("\n".join(lines))
+    task = task_of("lm-eval:flags", include=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lm_eval.evaluator_utils.stderr_for_metric", lambda metric, bootstrap_iters: _fails_on_median(metric))
+        found = own(task, *[thinks(f"flags/{i}", [0.0, -1.0, -2.0]) for i in range(3)])
+    [scores] = found["members"]
+    assert scores["flags"]["acc_stderr,none"] == 0.5
+    assert (scores["flags"]["acc_norm,none"], scores["flags"]["acc_norm_stderr,none"]) == (0.0, None)
+    assert found["failed"] == {
+        "flags,acc_norm_stderr,none": "acc_norm of flags: its standard error fails: ValueError: one class"
+    }
+
+
+def _fails_on_median(metric: Any) -> Any:
+    def error(values: list[float]) -> float:
+        if metric.__name__ == "median":
+            raise ValueError("one class")
+        return 0.5
+
+    return error
+
+
+def test_a_value_without_an_aggregation_that_has_no_mean_takes_no_other_with_it(tmp_path: Path):
+    folder = tmp_path / "yaml"
+    choice_task(folder, "flags", 3)
+    lines = [f"{key}: {json.dumps(value)}" for key, value in json.loads((folder / "flags.yaml").read_text()).items()]
+    (folder / "flags.yaml").write_text("\n".join([*lines, "process_results: !function judging.judge"]))
+    (folder / "judging.py").write_text("def judge(doc, results):\n    return {'acc': 1.0, 'pair': (1, 0)}\n")
+    task = task_of("lm-eval:flags", include=folder)
+    found = own(task, *[thinks(f"flags/{i}", [0.0, -1.0, -2.0]) for i in range(3)])
+    assert found["members"][0]["flags"]["acc,none"] == 1.0
+    assert found["failed"]["flags,pair,none"].startswith("pair of flags: its aggregation fails: TypeError")
+
+
 def test_a_score_that_one_run_lacks_has_no_mean():
     whole = {"sums": {"exact_match,none": 1.0, "sample_len": 2}}
     for tables in ([whole, {}], [{}, whole], [whole, {"sums": {"sample_len": 2}}]):

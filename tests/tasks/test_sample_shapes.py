@@ -1,9 +1,11 @@
 """Samples in the formats of other tools, from several files, globs and standard input (spa_bench.runs.sample_shapes)."""
 
+import bz2
 import codecs
 import gzip
 import io
 import json
+import lzma
 import sys
 import zipfile
 from collections.abc import Callable
@@ -101,11 +103,26 @@ def inspect_zip(task: CodeTask, ids: list[str]) -> bytes:
     return packed.getvalue()
 
 
+def batch(task: CodeTask, ids: list[str]) -> bytes:
+    lines = []
+    for i in ids:
+        text = f"Sure:\n\n```python\n{programs(task, RIGHT)[i]}```\n"
+        body = {"model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}
+        lines.append({"id": "b", "custom_id": i, "response": {"status_code": 200, "body": body}, "error": None})
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def by_id(task: CodeTask, ids: list[str]) -> bytes:
+    return json.dumps({i: [programs(task, RIGHT)[i]] for i in ids}, indent=1).encode()
+
+
 FORMS: dict[str, tuple[Callable[[CodeTask, list[str]], bytes], str]] = {
     "array": (rows, "evalplus' samples"),
     "results": (results, "evalplus' results"),
     "generations": (generations, "bigcode's generations"),
     "noveltybench": (noveltybench, "NoveltyBench's generations"),
+    "batch": (batch, "OpenAI's batch output"),
+    "by id": (by_id, "texts by id"),
     "lm-eval": (lm_eval, "lm-eval's samples"),
     "inspect-json": (inspect_json, "Inspect's log"),
     "inspect-zip": (inspect_zip, "Inspect's log"),
@@ -208,6 +225,7 @@ def test_files_that_cannot_be_meant_are_refused(task: CodeTask, tmp_path: Path, 
 def test_the_name_in_tables_is_that_of_the_files():
     assert label_of(None, [Path("x/a.jsonl.gz")]) == "a"
     assert label_of(None, [Path("log.eval")]) == "log"
+    assert label_of(None, [Path("a.jsonl.zst")]) == "a"
     assert label_of(None, [Path("-")]) == "stdin"
     assert label_of(None, [Path("logs/*.eval")]) == "samples"
     assert label_of(None, [Path("samples_*.jsonl")]) == "samples_"
@@ -346,3 +364,66 @@ def test_the_results_that_evalplus_published_hold_the_samples_they_are_of(data: 
     [verdicts] = folder.glob("*_eval_results.json")
     one, other = (read_samples(path, task, cut=False) for path in (samples, verdicts))
     assert [task.program(r).split() for r in one] == [task.program(r).split() for r in other]
+
+
+PACKED = {"xz": lzma.compress, "bzip2": bz2.compress, "mark": lambda data: codecs.BOM_UTF8 + data + codecs.BOM_UTF8 + b"\n"}
+
+
+@pytest.mark.parametrize("how", PACKED)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_may_be_packed_and_take_several_lines(how: str, indent: int | None, task: CodeTask, tmp_path: Path):
+    lines = [json.dumps({"task_id": i, "completion": RIGHT[i]}, indent=indent) + "\n" for i in IDS]
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(PACKED[how]("".join(lines).encode()))
+    assert [r.graded for r in read_samples(path, task, cut=False)] == [RIGHT[i].rstrip() for i in IDS]
+
+
+def test_a_folder_of_programs_as_evalplus_writes_it_is_read(task: CodeTask, tmp_path: Path):
+    for i in IDS:
+        folder = tmp_path / "model_temp_0.0" / i.replace("/", "_")
+        folder.mkdir(parents=True)
+        for number, texts in ((10, WRONG), (9, RIGHT)):
+            (folder / f"{number}.py").write_text(programs(task, texts)[i])
+    read = read_files(tmp_path / "model_temp_0.0", task, cut=False)
+    assert [r.graded for r in read.records] == [texts[i].rstrip() for i in IDS for texts in (RIGHT, WRONG)]
+    (tmp_path / "model_temp_0.0" / "three_add" / "9.py").write_bytes(b"# \xe9")
+    with pytest.raises(DataError, match=r"cannot read the samples in .*model_temp_0\.0: a program is no UTF-8"):
+        read_files(tmp_path / "model_temp_0.0", task, cut=False)
+
+
+def test_of_several_texts_of_a_row_the_first_that_is_there_counts(task: CodeTask, tmp_path: Path):
+    path = tmp_path / "s.jsonl"
+    path.write_text("\n".join(json.dumps({"task_id": i, "solution": None, "completion": RIGHT[i]}) for i in IDS))
+    assert [r.graded for r in read_samples(path, task, cut=False)] == [RIGHT[i].rstrip() for i in IDS]
+
+
+def test_requests_without_an_answer_are_counted(task: CodeTask, tmp_path: Path):
+    failed = {"custom_id": IDS[0], "response": {"status_code": 500, "body": {"error": {}}}, "error": None}
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(json.dumps(failed).encode() + b"\n" + batch(task, IDS))
+    read = read_files(path, task, cut=False)
+    assert read.told[0].endswith("3 answers to 3 problems; 1 requests have no answer and are left out")
+
+
+def test_a_reply_in_lm_evals_samples_is_read_as_one(task: CodeTask, tmp_path: Path, sandbox: InProcessJudge):
+    lines = [json.loads(line) for line in lm_eval(task, IDS).splitlines()]
+    for line in lines:
+        program = programs(task, RIGHT)[line["doc"]["task_id"]]
+        line["resps"] = line["filtered_resps"] = [[f"Here it is:\n\n```python\n{program}```\n"]]
+    path = tmp_path / "s.jsonl"
+    path.write_text("\n".join(json.dumps({**line, "filter": "none"}) for line in lines))
+    assert {str(g.verdict) for g in task.score(read_samples(path, task, cut=False), sandbox)} == {"passed"}
+
+
+def test_a_function_is_named_as_python_reads_names(tmp_path: Path):
+    prompt = 'def to_\u00b5m(x):\n    """Thousandfold."""\n'
+    row = {"task_id": "n/0", "prompt": prompt, "entry_point": "to_\u00b5m", "test": "def check(candidate):\n    pass\n"}
+    (tmp_path / "n.jsonl").write_text(json.dumps(row))
+    (tmp_path / "n.toml").write_text('description = "n"\nfile = "n.jsonl"\nversion = "1"\n')
+    loaded = load_task(load_task_card(str(tmp_path / "n.toml")))
+    assert isinstance(loaded, CodeTask)
+    program = "def to_\u03bcm(x):\n    return 1000 * x\n"
+    said = {"doc_id": 0, "doc": {"prompt": prompt.replace("\u00b5", "\u03bc")}, "resps": [["    return 1000 * x"]]}
+    for number, content in enumerate(([[program]], [said])):
+        (tmp_path / f"{number}.json").write_text(json.dumps(content))
+        assert len(read_samples(tmp_path / f"{number}.json", loaded, cut=False)) == 1

@@ -79,6 +79,19 @@ WHOLE = {
     "tabs in strings": "def f(n):\n    return n + len('\t')\n",
     "fence in a string": "def f(n):\n    s = '''\n```\n'''\n    return n + s.count('```')\n",
     "print in a string": "def f(n):\n    s = '''\nprint(1)\n'''\n    return n + s.count('print')\n",
+    "row of a table": "T = [[], []]\nfor i, row in enumerate(T):\n    row.append(1)\ndef f(n):\n    return n + T[i][0]\n",
+    "row in a comprehension": "T = {'a': []}\n[row.append(1) for row in T.values()]\ndef f(n):\n    return n + T['a'][0]\n",
+    "another name": "T = []\nA = T\nA.append(1)\ndef f(n):\n    return n + T[0]\n",
+    "another name of a part": "T = {}\nL = T.setdefault('a', [])\nL.append(1)\ndef f(n):\n    return n + T['a'][0]\n",
+    "another name of a class": "class C:\n    T = []\nA = C\nA.T.append(1)\ndef f(n):\n    return n + C.T[0]\n",
+    "name of a method": "T = []\npush = T.append\nfor i in range(20):\n    push(i + 1)\ndef f(n):\n    return T[n]\n",
+    "method handed on": "T = []\nlist(map(T.append, range(1, 20)))\ndef f(n):\n    return T[n]\n",
+    "handed by keyword": "T = []\ndef fill(t):\n    t.append(1)\nfill(t=T)\ndef f(n):\n    return n + T[0]\n",
+    "handed in a list": "T = []\ndef fill(ts):\n    ts[0].append(1)\nfill(*[[T]])\ndef f(n):\n    return n + T[0]\n",
+    "a part handed": "T = [[]]\ndef fill(t):\n    t.append(1)\nfill(T[0])\ndef f(n):\n    return n + T[0][0]\n",
+    "linked nodes": "class N:\n    def __init__(self, v):\n        self.v, self.next = v, None\nroot = N(0)\ncur = root\nfor i in range(1, 20):\n    cur.next = N(i)\n    cur = cur.next\ndef f(n):\n    c = root\n    for _ in range(n + 1):\n        c = c.next\n    return c.v\n",
+    "name set at will": "for name, v in [('one', 1)]:\n    globals()[name] = v\ndef f(n):\n    return n + one\n",
+    "name set by exec": "exec('one = 1')\ndef f(n):\n    return n + one\n",
     "other letters": "def f(n):\n    α = n\n    return α + 1\n",
 }  # fmt: skip
 
@@ -112,6 +125,11 @@ DRIVEN = {
     "file read": RIGHT
     + "import csv, os\nplace = os.path.join('a', 'no_such.csv')\nwith open(place) as file:\n    rows = csv.reader(file)\n    head = next(rows)\n    found = []\n    for row in rows:\n        found.append(row)\n",
     "one line": "a = 1; print(a)\ndef f(n): return n + a\n",
+    "table shown": "T = [1, 2]\ndef f(n):\n    return n + T[0]\nfor t in T:\n    print(f(t))\nfor t, e in zip(T, [2, 3]):\n    print(t, f(t), e)\n",
+    "arguments": "import argparse\n"
+    + RIGHT
+    + "p = argparse.ArgumentParser()\np.add_argument('n', type=int)\nargs = p.parse_args()\nprint(f(args.n))\n",
+    "exec of an example": RIGHT + 'exec("print(f(1))")\n',
     "broken end": RIGHT + "\ndef test():\n    print(f(",
     "example that imports it": f"```python\n{RIGHT}```\nUse it:\n```python\nfrom solution import f\nassert f(3) == 5\n```\n",
 }
@@ -144,6 +162,9 @@ CHATS = {
     "two versions": f"# first\ndef f(n):\n    return n\n\n# better\n{RIGHT}",
     "two versions with helpers": f"```python\n{BETTER.replace('n + 1', '7')}```\nBetter:\n```python\n{BETTER}```\n",
     "import from the future": f"```python\nimport os\n```\n```python\nfrom __future__ import annotations\n{RIGHT}```\n",
+    "token that ends": RIGHT.rstrip() + "<|eot_id|>",
+    "token that ends a turn": RIGHT.rstrip() + "<|im_end|>\n<|im_start|>user\nMore (text.",
+    "token in a string": "END = '</s>'\ndef f(n):\n    return n + len(END) - 3\n",
     "draft": f"<think>\n```python\ndef f(n):\n    return n\n```\nWrong.\n</think>\n```python\n{RIGHT}```\n",
     "draft begun by the template": f"def f(n):\n    return 0\nWrong.\n</think>\n{RIGHT}",
     "two drafts": f"<think>a</think>\n<think>\ndef f(n): return 9\n</think>\n{RIGHT}",
@@ -181,6 +202,7 @@ COMPLETIONS = {
     "fence behind": "    return n + 1\n```\nIt's done.",
     "fenced whole": f"```python\n{RIGHT}```\n",
     "prose behind": "    return n + 1\nThis returns (of course) n + 1.",
+    "token that ends": "    return n + 1</s>",
     "broken behind": "    return n + 1\n\ndef test():\n    print(f(",
 }
 
@@ -287,6 +309,19 @@ def test_a_closing_fence_is_no_part_of_an_answer(begin: str, fence: str, end: st
         assert whole
         assert re.sub("\r", "", text) == RIGHT.rstrip()
         assert as_cut()(PROMPT, f"    return n + 1{line_end}{fence}{end}", "f", ())[0].rstrip("\r") == "    return n + 1"
+
+
+@pytest.mark.parametrize("end", ["``` This adds one.", "```.", "```</s>", "```<|im_end|>\n", "```python\n"])
+def test_a_fence_behind_code_closes_whatever_follows_it_on_its_line(end: str):
+    assert as_cut()(PROMPT, f"    return n + 1\n{end}", "f", ()) == ("    return n + 1", False)
+    assert as_cut()("", f"{RIGHT}{end}", "f", ()) == (RIGHT.rstrip(), True)
+
+
+def test_a_fence_behind_prose_opens_and_its_indent_is_no_part_of_the_code():
+    for begin in (" Here is a\nclass of\n", "  ", ""):
+        indent = begin if begin.isspace() else ""
+        body = "".join(f"{indent}{line}\n" for line in RIGHT.splitlines())
+        assert as_cut()("", f"{begin}```python\n{body}{indent}```\nText", "f", ()) == (RIGHT.rstrip(), True)
 
 
 def test_a_closing_fence_may_stand_in_the_last_line():

@@ -111,7 +111,7 @@ def _check(a: DescribeOptions) -> DataCard:
     if not a.sources:
         raise UsageError("no data set was named: give a file, hub:NAME, mini or mini-nlu")
     for source in (*a.sources, *([a.target] if a.target is not None else [])):
-        if source not in OURS and not source.startswith(HUB) and not Path(source).is_file():
+        if source not in OURS and not source.startswith(HUB) and not Path(source).exists():
             near = did_you_mean(source, OURS)
             raise UsageError(f"there is no file {source}{near}; a data set is a file, hub:NAME, mini or mini-nlu")
     if a.limit is not None and a.share is not None:

@@ -15,8 +15,9 @@ from spa_bench.errors import DataError, StoreError
 from spa_bench.runs.folder import RunFolder, create
 from spa_bench.runs.job import described, remember_places
 from spa_bench.runs.partial import PARTIAL, partial_entry, partial_name
+from spa_bench.runs.sample_answers import GivenAnswer, names
 from spa_bench.runs.sample_files import SampleFile, find_files, parse, samples_hash
-from spa_bench.runs.sample_shapes import GivenAnswer, shape_of
+from spa_bench.runs.sample_shapes import shape_of
 from spa_bench.runs.spec import RunSpec
 from spa_bench.support import provenance
 from spa_bench.tasks.base import TextsTask
@@ -82,9 +83,9 @@ def _record(answer: GivenAnswer, task: TextsTask, draw: int, *, cut: bool) -> Re
     if answer.kind == "chat":
         name = answer.problem.entry_point
         blocks = _FENCED.findall(text) if task.runs_code else []
-        said = next((block for block in blocks if name in block), blocks[0] if blocks else text)
+        said = next((block for block in blocks if names(block, name)), blocks[0] if blocks else text)
         continues = said.lstrip("\n").startswith(("  ", "\t"))  # no program begins with an indented line
-        whole = not continues and (not name or name in said)
+        whole = not continues and (not name or names(said, name))
         return replace(task.record(Completion(key=key, text=said, tokens=0, finish="stop", seed=0, whole=whole)), raw=text)
     begin, solution = task.question(answer.problem).lstrip("\n"), answer.kind == "solution"
     whole = solution and not text.lstrip("\n").startswith(begin)

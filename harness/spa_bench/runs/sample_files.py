@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import glob
 import io
 import json
@@ -17,13 +16,12 @@ from typing import Literal
 
 from spa_bench.errors import DataError, UsageError
 from spa_bench.support import provenance
-from spa_bench.support.files import gunzipped
-from spa_bench.support.user_json import read_json
+from spa_bench.support.packing import decoded, decompressed
+from spa_bench.support.user_json import read_json, read_values
 
 STDIN = "-"
 _ZIP = b"PK\x03\x04"
 _ZSTANDARD = 93  # how a member of a zip archive is compressed; Python reads it from 3.14 on
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MAGIC = "*?["
 
 
@@ -71,10 +69,10 @@ def parse(file: SampleFile) -> Content:
     Raises DataError that names the file, or the line.
     """
     try:
-        raw = gunzipped(file.data, packed=file.name.endswith(".gz"))
+        raw = decompressed(file.data, gzip=file.name.endswith(".gz"))
         if raw.startswith(_ZIP):
             return _archive(file.name, raw)
-        text = raw.decode("utf-16" if raw.startswith(_UTF16) else "utf-8-sig")
+        text = decoded(raw)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise DataError(f"cannot read the samples in {file.name}: {error}") from error
     text = text.strip()
@@ -83,8 +81,7 @@ def parse(file: SampleFile) -> Content:
         return Content(file.name, "array", [(f"{file.name}, entry {i}", value) for i, value in enumerate(found, 1)])
     if isinstance(found, dict):
         return Content(file.name, "object", [(f"{file.name}, line 1", found)])
-    lines = [(f"{file.name}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    return Content(file.name, "lines", [(place, read_json(line, place)) for place, line in lines])
+    return Content(file.name, "lines", list(read_values(text, file.name)))
 
 
 def _read(name: Path) -> list[SampleFile]:
@@ -92,7 +89,7 @@ def _read(name: Path) -> list[SampleFile]:
 
 
 def _matches(path: Path) -> list[Path]:
-    if path.is_dir():
+    if path.is_dir() and not _programs(path):
         kinds = sorted({f.suffix for f in path.iterdir() if f.suffix in {".jsonl", ".json", ".eval", ".gz"}})
         example = f"'{path}/*{kinds[0] if kinds else '.jsonl'}'"
         raise UsageError(f"--samples is {path}, a folder; give its files of samples, by name or as a glob such as {example}")
@@ -104,11 +101,22 @@ def _matches(path: Path) -> list[Path]:
     return files
 
 
+def _programs(folder: Path) -> list[Path]:
+    """The programs in a folder as evalplus writes it: N.py in a folder for each problem, in the order of N."""
+    found = [one for one in folder.glob("*/*.py") if one.stem.isdecimal()]
+    return sorted(found, key=lambda one: (one.parent.name, int(one.stem)))
+
+
 def _bytes(path: Path) -> bytes:
     if str(path) == STDIN:
         return sys.stdin.buffer.read()
     try:
+        if path.is_dir():  # "_" stands for "/", as in evalplus
+            texts = [(one.parent.name.replace("_", "/"), decoded(one.read_bytes())) for one in _programs(path)]
+            return "".join(json.dumps({"task_id": name, "solution": text}) + "\n" for name, text in texts).encode()
         return path.read_bytes()
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read the samples in {path}: a program is no UTF-8 ({error})") from error
     except OSError as error:
         raise DataError(f"cannot read the samples in {path}: {error.strerror}") from error
 

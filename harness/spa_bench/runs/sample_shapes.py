@@ -6,37 +6,20 @@ To add a shape: a function that reads its rows, and an entry in SHAPES.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from spa_bench.errors import DataError
+from spa_bench.runs.sample_answers import Found, GivenAnswer, did_you_mean_id, fitting, mapping, names, one_text, problem_called
 from spa_bench.runs.sample_files import Content
-from spa_bench.support.text import did_you_mean
 from spa_bench.tasks.base import TextsTask
 from spa_bench.types import Problem
 
 _SHOWN_KEYS = 8
-
-
-@dataclass(frozen=True)
-class GivenAnswer:
-    """One text for one problem."""
-
-    place: str
-    problem: Problem
-    text: str
-    # completion: continues the prompt; solution: a whole program, that may begin with the prompt; chat: a reply, prose included
-    kind: Literal["completion", "solution", "chat"]
-
-
-@dataclass(frozen=True)
-class Found:
-    """The answers of a file in its order, with what the reader should be told."""
-
-    answers: list[GivenAnswer]
-    notes: tuple[str, ...] = ()
+_FENCE = re.compile(r"^ {0,3}(```|~~~)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +41,6 @@ def shape_of(content: Content) -> Shape:
     raise DataError(f"{content.name} holds no samples of a known form: it is {_seen(content)}; what is read: {known}")
 
 
-def did_you_mean_id(name: str, known: Mapping[str, Problem]) -> str:
-    """A close problem id, or the first and the last one."""
-    hint = did_you_mean(name, known)
-    ids = list(known)
-    return hint if "did you mean" in hint else f"; its ids run from {ids[0]} to {ids[-1]}"
-
-
 # evalplus: rows of task_id and a text
 
 
@@ -82,14 +58,14 @@ def _evalplus_row(place: str, row: object, known: Mapping[str, Problem], task: T
         raise DataError(f"{place}: task_id is {what}; the ids of task {task.name} are texts, such as {next(iter(known))!r}")
     if name not in known:
         raise DataError(f"{place}: task {task.name} has no problem {name!r}{did_you_mean_id(name, known)}")
-    if "solution" in row:
-        return GivenAnswer(place, known[name], _one_text(row["solution"], place, "solution"), "solution")
-    if "completion" in row:
-        return GivenAnswer(place, known[name], _one_text(row["completion"], place, "completion"), "completion")
-    if "text" in row:
-        text = _one_text(row["text"], place, "text")
-        return GivenAnswer(place, known[name], text, _kind_of(text, task))
-    raise DataError(f"{place} has neither completion nor solution")
+    there = [key for key in ("solution", "completion", "text") if key in row]
+    if not there:
+        raise DataError(f"{place} has neither completion nor solution")
+    key = next((key for key in there if row[key] is not None), there[0])
+    text = one_text(row[key], place, key)
+    if key == "text":
+        return GivenAnswer(place, known[name], text, "chat" if _is_reply(text, task) else _kind_of(text, task))
+    return GivenAnswer(place, known[name], text, "solution" if key == "solution" else "completion")
 
 
 def _kind_of(text: str, task: TextsTask) -> Literal["completion", "solution"]:
@@ -97,15 +73,9 @@ def _kind_of(text: str, task: TextsTask) -> Literal["completion", "solution"]:
     return "completion" if not task.runs_code or text.lstrip("\n")[:1] in {" ", "\t"} else "solution"
 
 
-def _one_text(value: object, place: str, what: str) -> str:
-    if value is None:
-        raise DataError(
-            f'{place}: {what} is null; an answer without text is "" and counts as failed, and a row that was never '
-            "answered is left out (--partial)"
-        )
-    if not isinstance(value, str):
-        raise DataError(f"{place}: {what} must be one text; got {type(value).__name__} (repeat the task_id for more samples)")
-    return value
+def _is_reply(text: str, task: TextsTask) -> bool:
+    """Whether a text is a chat's reply: it has fenced code, and no program begins or goes on with what is before that."""
+    return task.runs_code and _FENCE.search(text) is not None and _kind_of(text, task) == "solution"
 
 
 # evalplus: its results, which hold the solutions
@@ -114,7 +84,7 @@ def _one_text(value: object, place: str, what: str) -> str:
 def _evalplus_results(content: Content, task: TextsTask) -> Found:
     known = {p.id: p for p in task.problems}
     answers = []
-    for name, entries in _mapping(_object(content).get("eval")).items():
+    for name, entries in mapping(_object(content).get("eval")).items():
         place = f"{content.name}, eval[{name!r}]"
         for entry in entries if isinstance(entries, list) else [entries]:
             if not isinstance(entry, dict) or "solution" not in entry:
@@ -138,10 +108,10 @@ def _generations(content: Content, task: TextsTask) -> Found:
         if not isinstance(texts, list):
             raise DataError(f"{place} must be a list of texts, as the entries before it are; got {type(texts).__name__}")
         for text in texts:
-            found = _one_text(text, place, "a text")
+            found = one_text(text, place, "a text")
             answers.append(GivenAnswer(place, problem, found, _kind_of(found, task)))
     programs = [a for a in answers if a.problem.entry_point and a.kind == "solution"]
-    named = sum(a.problem.entry_point in a.text for a in programs)
+    named = sum(names(a.text, a.problem.entry_point) for a in programs)
     if 2 * named < len(programs):
         raise DataError(
             f"{content.name}: {named} of {len(programs)} programs name the function of their problem, so list i is not of "
@@ -179,6 +149,8 @@ def _lm_eval(content: Content, task: TextsTask) -> Found:
 def _lm_eval_answer(place: str, problem: Problem, raw: str, filtered: str, task: TextsTask) -> GivenAnswer:
     if filtered.lstrip("\n").startswith(task.question(problem).lstrip("\n")):
         return GivenAnswer(place, problem, filtered, "solution")
+    if _is_reply(filtered, task):
+        return GivenAnswer(place, problem, filtered, "chat")
     # a filter of a code task takes the program out of a reply; of other tasks it takes the result, which our task does itself
     return GivenAnswer(place, problem, filtered if task.runs_code else raw, "completion")
 
@@ -197,14 +169,14 @@ def _lm_eval_texts(place: str, row: Mapping[str, object], key: str) -> list[str]
 def _lm_eval_problem(place: str, row: Mapping[str, object], task: TextsTask) -> Problem:
     doc = row.get("doc")
     if isinstance(doc, dict) and "task_id" in doc:
-        return _problem_called(place, doc["task_id"], [doc, row.get("arguments")], task)
+        return problem_called(place, doc["task_id"], [doc, row.get("arguments")], task)
     index = row.get("doc_id")
     if not isinstance(index, int) or not 0 <= index < len(task.problems):
         raise DataError(
             f"{place}: doc has no task_id, and doc_id is {index!r}; task {task.name} has the problems 0 to "
             f"{len(task.problems) - 1}"
         )
-    return _fitting(place, f"doc_id {index}", task.problems[index], [doc, row.get("arguments")], task)
+    return fitting(place, f"doc_id {index}", task.problems[index], [doc, row.get("arguments")], task)
 
 
 # Inspect: .json logs, and .eval logs, which are zip archives with a JSON file for each sample
@@ -218,12 +190,12 @@ def _inspect(content: Content, task: TextsTask) -> Found:
             raise DataError(f"{content.name} is a log of Inspect without samples")
         rows = [(f"{content.name}, samples[{i}]", sample) for i, sample in enumerate(samples)]
     answers, failed = [], 0
-    placed = [(place, _mapping(sample)) for place, sample in rows]
+    placed = [(place, mapping(sample)) for place, sample in rows]
     for place, sample in sorted(placed, key=lambda one: _epoch(*one)):
         if sample.get("error"):
             failed += 1
             continue
-        problem = _problem_called(place, sample.get("id"), [sample.get("input")], task)
+        problem = problem_called(place, sample.get("id"), [sample.get("input")], task)
         answers.append(GivenAnswer(place, problem, _inspect_text(place, sample), "chat"))
     return Found(answers, (f"{failed} samples ended in an error and are left out",) if failed else ())
 
@@ -243,11 +215,11 @@ def _inspect_text(place: str, sample: Mapping[str, object]) -> str:
     text = output.get("completion")
     if not isinstance(text, str) or not text:
         choices = output.get("choices")
-        message = _mapping(_mapping(choices[0]).get("message")) if isinstance(choices, list) and choices else {}
+        message = mapping(mapping(choices[0]).get("message")) if isinstance(choices, list) and choices else {}
         content = message.get("content", "")
         parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-        text = "\n".join(str(part.get("text")) for part in map(_mapping, parts) if part.get("type") == "text")
-    attached = _mapping(sample.get("attachments"))
+        text = "\n".join(str(part.get("text")) for part in map(mapping, parts) if part.get("type") == "text")
+    attached = mapping(sample.get("attachments"))
     name = text.removeprefix("attachment://")
     if name != text:
         if not isinstance(attached.get(name), str):
@@ -262,55 +234,63 @@ def _inspect_text(place: str, sample: Mapping[str, object]) -> str:
 def _noveltybench(content: Content, task: TextsTask) -> Found:
     answers, seen = [], set()
     for place, value in content.rows:
-        row = _mapping(value)
+        row = mapping(value)
         texts = row.get("generations")
         if not isinstance(texts, list):
             raise DataError(f"{place} lacks generations, the list of the answers to its prompt")
-        problem = _problem_called(place, row.get("id"), [row], task)
+        problem = problem_called(place, row.get("id"), [row], task)
         if problem.id in seen:
             raise DataError(f"{place} repeats the id {problem.id!r}; a row has all answers to its prompt")
         seen.add(problem.id)
         if "prompt" in row and row["prompt"] != problem.prompt:
             raise DataError(f"{place}: {problem.id} is another prompt in task {task.name}, of another version of its data")
-        answers += [GivenAnswer(place, problem, _one_text(text, place, "a generation"), "chat") for text in texts]
-    models = sorted({str(_mapping(row)["model"]) for _, row in content.rows if "model" in _mapping(row)})
+        answers += [GivenAnswer(place, problem, one_text(text, place, "a generation"), "chat") for text in texts]
+    models = sorted({str(mapping(row)["model"]) for _, row in content.rows if "model" in mapping(row)})
     return Found(answers, (f"of model {', '.join(models)}",) if models else ())
 
 
-# what several shapes need
+# OpenAI's batches: the replies to requests, which the user named
 
 
-def _problem_called(place: str, name: object, said: Sequence[object], task: TextsTask) -> Problem:
-    """The problem with the id `name`; for a number the one whose id ends in it, where `said` shows that it is the same."""
+def _batch(content: Content, task: TextsTask) -> Found:
+    answers, failed = [], 0
+    for place, value in content.rows:
+        choices = mapping(mapping(mapping(value).get("response")).get("body")).get("choices")
+        if not isinstance(choices, list) or not choices:
+            failed += 1
+            continue
+        problem = problem_called(place, mapping(value).get("custom_id"), [], task)
+        for choice in map(mapping, choices):
+            message = mapping(choice.get("message"))
+            kind: Literal["completion", "chat"] = "chat" if message else "completion"
+            answers.append(
+                GivenAnswer(place, problem, one_text(message.get("content", choice.get("text")), place, "text"), kind)
+            )
+    return Found(answers, (f"{failed} requests have no answer and are left out",) if failed else ())
+
+
+# an object of texts, by the problem's id
+
+
+def _by_id(content: Content, task: TextsTask) -> Found:
     known = {p.id: p for p in task.problems}
-    if isinstance(name, int):
-        ending = [p for p in task.problems if p.id.rpartition("/")[2] == str(name)]
-        if len(ending) != 1:
-            raise DataError(f"{place}: the id is the number {name}, and {len(ending)} problems of task {task.name} end in it")
-        return _fitting(place, f"id {name}", ending[0], said, task)
-    if not isinstance(name, str) or name not in known:
-        raise DataError(f"{place}: task {task.name} has no problem {name!r}{did_you_mean_id(str(name), known)}")
-    return known[name]
+    given = [(name, text) for name, some in _object(content).items() for text in (some if isinstance(some, list) else [some])]
+    rows = [(f"{content.name}, {name!r}", {"task_id": name, "text": text}) for name, text in given]
+    return Found([_evalplus_row(place, row, known, task) for place, row in rows])
 
 
-def _fitting(place: str, what: str, problem: Problem, said: Sequence[object], task: TextsTask) -> Problem:
-    """`problem`, where its function, or else its prompt, is in `said`: a number alone may be of another task or order."""
-    wanted = problem.entry_point or task.question(problem).strip()
-    if json.dumps(wanted)[1:-1] not in json.dumps(said):
-        raise DataError(f"{place}: {what} would be {problem.id} of task {task.name}, but the question there is another")
-    return problem
+def _are_texts(content: Content) -> bool:
+    """Whether the file is an object of texts and lists of texts alone."""
+    found = [text for some in _object(content).values() for text in (some if isinstance(some, list) else [some])]
+    return bool(found) and all(isinstance(text, str) for text in found)
 
 
 def _object(content: Content) -> Mapping[str, object]:
-    return _mapping(content.rows[0][1]) if content.form == "object" else {}
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
+    return mapping(content.rows[0][1]) if content.form == "object" else {}
 
 
 def _first_has(*keys: str) -> Callable[[Content], bool]:
-    return lambda content: bool(content.rows) and any(key in _mapping(content.rows[0][1]) for key in keys)
+    return lambda content: bool(content.rows) and any(key in mapping(content.rows[0][1]) for key in keys)
 
 
 def _seen(content: Content) -> str:
@@ -352,9 +332,15 @@ SHAPES: tuple[Shape, ...] = (
         read=_noveltybench,
     ),
     Shape(
+        name="OpenAI's batch output",
+        looks="rows of custom_id and response",
+        takes=lambda content: _first_has("custom_id")(content) and _first_has("response")(content),
+        read=_batch,
+    ),
+    Shape(
         name="bigcode's generations",
         looks="an array with a list of texts for each problem",
-        takes=lambda content: content.form == "array" and bool(content.rows) and isinstance(content.rows[0][1], list),
+        takes=lambda content: bool(content.rows) and isinstance(content.rows[0][1], list),
         read=_generations,
     ),
     Shape(
@@ -362,6 +348,12 @@ SHAPES: tuple[Shape, ...] = (
         looks="rows of task_id with completion or solution, as lines or in an array",
         takes=_first_has("task_id", "completion", "solution"),
         read=_evalplus_rows,
+    ),
+    Shape(
+        name="texts by id",
+        looks="an object with a text, or a list of texts, for each id",
+        takes=_are_texts,
+        read=_by_id,
     ),
 )
 """By precedence: the first that takes a file reads it."""

@@ -16,6 +16,7 @@ from spa_bench.runs.sample_files import SampleFile
 from spa_bench.sandbox import SANDBOXES, choose
 from spa_bench.spa.data import is_queries_file
 from spa_bench.spa.training_data import needs_queries
+from spa_bench.support.packing import ENDINGS
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:
@@ -49,7 +50,7 @@ def data_settings(data: str | None, queries: str | None) -> dict[str, object]:
 def check_sources(card: SamplerCard, data: str | None, queries: str | None) -> None:
     """Raises DataError where a file of --data or --queries that `card` does not read is not there."""
     for option, source in _unread(card, data, queries).items():
-        if is_queries_file(source) and not Path(source).is_file():
+        if is_queries_file(source) and not Path(source).exists():
             raise DataError(f"cannot read {option} {source}: there is no such file")
 
 
@@ -97,8 +98,8 @@ def label_of(name: str | None, samples: Sequence[Path | SampleFile]) -> str:
 
     Raises UsageError for a `name` that a folder or a table cannot have.
     """
-    first = "stdin" if samples[0] == Path("-") else samples[0].name.removesuffix(".gz")
-    for ending in (".jsonl", ".json", ".eval"):
+    first = "stdin" if samples[0] == Path("-") else samples[0].name
+    for ending in (*ENDINGS, ".jsonl", ".json", ".eval"):
         first = first.removesuffix(ending)
     first = "".join(c for c in first if c not in "*?[]").strip(".") or "samples"
     label = name or first + f"-and-{len(samples) - 1}-more" * (len(samples) > 1)

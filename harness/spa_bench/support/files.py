@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 from uuid import uuid4
 
 from spa_bench.errors import StoreError, UsageError
+from spa_bench.support.packing import MOST_MAGIC, decompressed, gunzip, packing_of, readable
 from spa_bench.support.text import utf8
 
-_GZIP = b"\x1f\x8b"
 _ODD = re.compile(r'[<>:"/\\|?*]')
 
 
 def unpacked(path: Path) -> bytes:
-    """The content of a file, unpacked where its name or first bytes are gzip's. Raises OSError, EOFError or zlib.error."""
-    return gunzipped(path.read_bytes(), packed=path.suffix == ".gz")
+    """The content of a file, unpacked where its name is gzip's or its first bytes are those of gzip, xz, bzip2 or Zstandard.
+
+    Raises OSError, EOFError or zlib.error.
+    """
+    return decompressed(path.read_bytes(), gzip=path.suffix == ".gz")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A file to be read, unpacked as `unpacked` does it, a part at a time. Reading raises as that."""
     with path.open("rb") as stream:
-        packed = path.suffix == ".gz" or stream.read(len(_GZIP)) == _GZIP
+        open_as = gunzip if path.suffix == ".gz" else packing_of(stream.read(MOST_MAGIC))
         stream.seek(0)
-        if not packed:
+        if open_as is None:
             yield stream
             return
-        with gzip.GzipFile(fileobj=stream) as inside:
-            yield cast(BinaryIO, inside)
-
-
-def gunzipped(data: bytes, *, packed: bool = False) -> bytes:
-    """`data`, unpacked where it begins as gzip does, or is known to be `packed`. Raises OSError, EOFError or zlib.error."""
-    return gzip.decompress(data) if packed or data.startswith(_GZIP) else data
+        with readable(), open_as(stream) as inside:
+            yield inside
 
 
 def file_safe(name: str) -> str:

@@ -19,6 +19,7 @@ _LITERAL = re.compile(r"#[^\n]*|'''|\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n
 _THINK = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THOUGHT = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _HEAD = re.compile(r"(def|class|import|from|async def)\s|@\w|`{3}|~{3}")  # begins a statement, even where a bracket is open
+_CODE = re.compile(r"(async def|def|class)\s+\w+\s*[(:\[]|@\w|(from\s+[\w.]+\s+)?import\s+\w")  # as no line of prose begins
 _TAIL = re.compile(r"(else|elif|except|finally)\b")  # goes on with the statement before it
 _PARSES = 8  # the most attempts to leave out the broken end of a statement
 _AGAIN = 16  # the most characters, for each of the text, that are parsed after brackets that hold no code
@@ -109,23 +110,34 @@ def unfenced(text: str, *, strings: bool = True) -> list[str]:
 def before_fence(text: str) -> str:
     """`text` before its closing fence, and behind the fence that opens it.
 
-    A fence opens where it names a language or has nothing in front of it. Within a long string it is a part of the string.
+    A fence opens where it has nothing in front of it, or names a language and has no code in front of it. Within a long string
+    it is a part of the string.
     """
     if "```" not in text and "~~~" not in text:
         return text
     lines, held = text.split("\n"), _string_lines(text)
-    first = 0
+    first, indent = 0, ""
     for number, line in enumerate(lines):
         mark = fence(line.rstrip("\r")) if number not in held else None
         if mark is None:
             if number not in held and "#" not in line and _BESIDE.search(line):
-                return "\n".join([*lines[first:number], _BESIDE.sub("", line)])
+                return _without_indent([*lines[first:number], _BESIDE.sub("", line)], indent)
             continue
-        if not "".join(lines[first:number]).strip() or (mark[3] and not first):
-            first = number + 1
+        before = [line for line in lines[first:number] if line.strip()]
+        if not before or (mark[3] and not first and not _is_code(before)):
+            first, indent = number + 1, mark[1]
         else:
-            return "\n".join(lines[first:number]).rstrip()
-    return "\n".join(lines[first:])
+            return _without_indent(lines[first:number], indent).rstrip()
+    return _without_indent(lines[first:], indent)
+
+
+def _is_code(lines: Sequence[str]) -> bool:
+    """Whether lines go on from a function, or begin a statement that prose does not begin with."""
+    return lines[0].startswith(("  ", "\t")) or any(map(_CODE.match, lines))
+
+
+def _without_indent(lines: Sequence[str], indent: str) -> str:
+    return "\n".join(line.removeprefix(indent) for line in lines)
 
 
 def statements(text: str) -> tuple[str, str]:

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from spa_bench.tasks.answer_text import parse
-from spa_bench.tasks.program_parts import FUNCTIONS, Part, calls, changed, here, parts
+from spa_bench.tasks.program_parts import FUNCTIONS, Part, calls, changed, here, links, parts
 
 _AT_WILL = frozenset({"eval", "exec", "globals", "vars", "locals", "__import__", "__name__"})  # reach names that nobody can see
 _DRIVERS = frozenset({"print", "input", "exit", "quit", "help", "display", "pprint"})
-_DRIVING_MODULES = frozenset({"unittest", "doctest", "timeit", "pytest", "atexit", "pprint"})
+_DRIVING_MODULES = frozenset(
+    {"unittest", "doctest", "timeit", "pytest", "atexit", "pprint", "argparse", "optparse", "getopt", "tkinter", "turtle"}
+)
 _DRIVING_CALLS = frozenset({("sys", "exit"), ("os", "_exit"), ("sys", "stdin"), ("sys", "stdout"), ("sys", "stderr")})
 _BRANCHES = (ast.If, ast.Try, ast.For, ast.While, ast.With, ast.Match)
 _DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
@@ -85,6 +87,8 @@ class _Needs:
         self._driving = set(self._back(asking, set(), set()))
         self._effects: dict[str, list[int]] = {}  # name -> the statements that change what it means
         self._changers: dict[str, list[int]] = {}  # name -> the statements whose functions do, when they are called
+        self._pieces: dict[str, set[str]] = {}  # name -> the names that may mean its object, or a part of it
+        self._touched: set[str] = set()  # names whose objects, or parts of them, are needed
         self._acting: set[int] = set()  # statements that may change something by what they call
         self._changing: set[int] = set()  # those that, when they are called, change a name that is needed
         self._led: set[str] = set()  # the names that they bind
@@ -104,7 +108,7 @@ class _Needs:
             self._follow(self._waiting.pop())
             if not self._waiting and not all(name in self._binders or name in _KNOWN for name in self._needed):
                 for i, part in enumerate(self._found):
-                    if part.star:
+                    if part.star or (part.reads_now & _AT_WILL - {"__name__"} and not part.guards and not self._drives(i)):
                         self._keep(i)
         return self._kept
 
@@ -135,11 +139,27 @@ class _Needs:
         binders = self._binders.get(name, []) if name != self._entry else []
         asked = [i for i in binders if "input" in self._found[i].reads_now]
         given = binders if len(asked) == len(binders) else [i for i in binders if "input" not in self._found[i].reads_now]
-        for i in (*given, *self._effects.get(name, ())):
+        for i in given:
             self._keep(i)
+        self._touch(name)
         for i in self._back(self._changers.get(name, ()), self._changing, self._led):
             if i in self._acting:
                 self._keep(i)
+
+    def _touch(self, name: str) -> None:
+        """Keep what changes the object that `name` means; of what changes it under another name, what drives nothing."""
+        for i in self._effects.get(name, ()):
+            self._keep(i)
+        waiting = [name]
+        while waiting:
+            one = waiting.pop()
+            if one in self._touched:
+                continue
+            self._touched.add(one)
+            for i in self._effects.get(one, ()):
+                if i in self._acting:
+                    self._keep(i)
+            waiting += self._pieces.get(one, ())
 
     def _follow(self, i: int) -> None:
         """Keep what statement `i` needs."""
@@ -181,6 +201,7 @@ class _Needs:
     def _find_effects(self) -> list[int]:
         """Find the statements that change what names mean. Gives those that count for the whole program."""
         always = []
+        aliases: set[str] = set()  # names that may mean a part, such as a method, of another name's object
         functions = {n for n, at in self._binders.items() if all(isinstance(self._found[i].node, FUNCTIONS) for i in at)}
         for i, part in enumerate(self._found):
             for name in changed(ast.walk(part.node))[0] & (part.reads | part.binds):
@@ -189,7 +210,12 @@ class _Needs:
             if i < self._given or part.guards or part.imports or _never(part.node) or not part.reads_now:
                 continue
             nodes = list(here(part.node))
+            for piece, whole in links(nodes):
+                if not all(self._found[k].imports for k in self._first(whole)):
+                    self._pieces.setdefault(whole, set()).add(piece)
+                    aliases.add(piece)
             names, passed = changed(nodes)
+            names |= aliases & {name for name, attribute in calls(nodes) if not attribute}
             names |= passed - functions - {self._entry}
             definition = isinstance(part.node, _DEFINITIONS)
             if definition and not names:

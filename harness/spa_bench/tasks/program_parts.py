@@ -15,6 +15,7 @@ from spa_bench.tasks.answer_text import parse
 _NOW = frozenset({"listcomp", "setcomp", "dictcomp", "genexpr"})  # scopes that run where they stand
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _STANDARD = sys.stdlib_module_names
+_LOOKING = frozenset({"enumerate", "id", "isinstance", "len", "print", "range", "repr", "str", "type", "zip"})  # change nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,15 +162,52 @@ def changed(nodes: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
         if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
             names.add(_base(node))
         elif isinstance(node, ast.Call):
-            passed.update(arg.id for arg in node.args if isinstance(arg, ast.Name))
             if isinstance(node.func, ast.Attribute):
                 names.add(_base(node.func))
+            if not (isinstance(node.func, ast.Name) and node.func.id in _LOOKING):
+                passed.update(_handed(node))
         elif isinstance(node, ast.Global):
             names.update(node.names)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.update(map(_base, node.decorator_list))
             names.update(map(_base, node.bases) if isinstance(node, ast.ClassDef) else ())
     return names - {""}, passed
+
+
+def _handed(call: ast.Call) -> Iterator[str]:
+    """The names of what a call is given, but for what calls within it are given."""
+    return _within([*call.args, *(keyword.value for keyword in call.keywords)])
+
+
+def _within(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The names that `nodes` begin with, also in lists and dictionaries that they write."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict | ast.Starred):
+            waiting += ast.iter_child_nodes(node)
+        elif not isinstance(node, ast.Call) and (name := _base(node)):
+            yield name
+
+
+def links(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
+    """(name that `nodes` bind, name of what it may be, or be a part of)."""
+    for node in nodes:
+        if isinstance(node, ast.Assign):
+            pairs = [(target, node.value) for target in node.targets]
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            pairs = [(node.target, node.value)]
+        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+            pairs = [(node.target, node.iter)]
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            pairs = [(node.optional_vars, node.context_expr)]
+        else:
+            continue
+        for target, value in pairs:
+            inside = set(_within([value]))
+            if isinstance(value, ast.Call):  # what a method gives may be a part of its object, and of what it was given
+                inside = {*_handed(value), *_within([value.func] if isinstance(value.func, ast.Attribute) else [])}
+            yield from ((one.id, other) for one in _named(target) for other in inside)
 
 
 def calls(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:

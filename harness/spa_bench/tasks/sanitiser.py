@@ -15,6 +15,9 @@ from spa_bench.tasks.program_choice import Chosen, choose
 _INDENTED = re.compile(r"^(?![^\n]*\bself\b)([ \t]+)(?:async def|def|class|import|from|@)\b", re.MULTILINE)
 _THINKING = re.compile(r"^\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE | re.MULTILINE)
 
+# tokens that end the answers of well-known models, as some servers leave them behind the last line
+_ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<end_of_turn>")
+
 
 @lru_cache(maxsize=4096)  # greedy members often agree
 def program(prompt: str, answer: str, entry_point: str, stops: Sequence[str]) -> tuple[str, bool]:
@@ -24,13 +27,14 @@ def program(prompt: str, answer: str, entry_point: str, stops: Sequence[str]) ->
     decorators and statements at module level. It drops chat, fences, drafts, and what only drives the program: prints, what
     reads input, asserts, a main guard. A stop string ends the answer where what is before it is a program. In a reply
     (no prompt), those that begin with a line end are for the model that writes alone: the last definition counts.
+    A token that ends the answers of models ends this one where the whole is no program.
     Where nothing defines the entry point, it gives the text before a stop string and a closing fence, without drafts.
     """
     answer, name = line_ends(answer), unicodedata.normalize("NFKC", entry_point)
     hard = [stop for stop in stops if not stop.startswith("\n")]
     texts = [before_stop(answer, stops)] if prompt else []
     best: _Reading | None = None
-    for text in dict.fromkeys([*texts, before_stop(answer, hard), answer]):
+    for text in dict.fromkeys([*texts, before_stop(answer, hard), answer, before_stop(answer, _ENDS)]):
         found = _program(prompt, text.rstrip(), name)
         if found is not None and (best is None or found.lacks < best.lacks):
             best = found
@@ -68,7 +72,7 @@ def _program(prompt: str, answer: str, entry_point: str) -> _Reading | None:
             codes, ends = zip(statements(prompt + first), *map(statements, rest), strict=True)
             code = "\n".join(filter(None, codes))
             if found := choose(code, len(begin) if code.startswith(begin) else 0, entry_point):
-                one = _Reading(found, broken=any(entry_point in end for end in ends))
+                one = _Reading(found, broken=any(entry_point in unicodedata.normalize("NFKC", end) for end in ends))
                 best = one if best is None or one.lacks < best.lacks else best
             if best is not None and not any(best.lacks):
                 return best

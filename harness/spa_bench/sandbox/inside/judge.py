@@ -25,7 +25,7 @@ _ANSWER, _TO, _FROM = 3, 5, 6  # descriptors of the judge
 _REQUESTS, _REPLIES = 5, 6  # of the candidate
 _HEAD = struct.Struct("<sI")
 _MOST = 1 << 26  # bytes of one reply
-_NOT_RESULTS = ("opaque", "own", "ndarray", "subclass")
+_NOT_RESULTS = ("opaque", "kin", "own", "ndarray", "subclass")
 _NOT_ARGUMENTS = (*_NOT_RESULTS, "numpy")
 _CHANGEABLE = (list, dict, set, bytearray, deque, tuple, UserDict, UserList, ChainMap)
 _SHARED = {
@@ -281,7 +281,7 @@ def in_one_process(job: dict[str, Any]) -> None:
     kind, loaded = calls.load(job["source"], job["entry_point"])
     if kind:
         return _report(_ENDS[kind], loaded, "")
-    scope = dict(vars(sys.modules["__spa_bench__"]))
+    scope = {**_helpers(job), **vars(sys.modules["__spa_bench__"])}  # a whole program may leave out what the prompt defines
     _report(*_tests(job, scope, loaded), "")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
-from collections.abc import Callable, ItemsView, Iterable, KeysView
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +28,7 @@ _MODULE = type.__dict__["__module__"].__get__
 _VARS = type.__dict__["__dict__"].__get__
 _NAME = type.__dict__["__name__"].__get__
 _FLAGS = type.__dict__["__flags__"].__get__
+_EVERYWHERE = (type, type(sys), type(len), type(NotImplemented))
 _HEAP_TYPE = 1 << 9  # made when a program runs, not compiled into the interpreter or an extension
 
 
@@ -40,18 +41,23 @@ def module_of(kind: type) -> str:
     return name if isinstance(name, str) else ""
 
 
-def equals_its_kind_alone(kind: type) -> bool:
-    """Whether values of `kind` equal nothing but values of this kind, or themselves.
+def equality_of(kind: type) -> str:
+    """What values of `kind` equal: `opaque` for themselves alone, `kin` for values of this kind alone, `own` for any.
 
-    So it is where no class defines `__eq__`, and for the types of the standard library that are not in the table below.
+    They equal themselves alone where no class defines `__eq__`, but for types, modules and functions in C, of which each
+    process has the same. They equal their kind alone where they are of the standard library and not in the table below, but for
+    those that compare as mappings or sets of any kind do, and views of memory.
     """
     decides = next(base for base in bases(kind) if "__eq__" in _VARS(base))
     if decides is object:
-        return True
+        return "kin" if any(base in _EVERYWHERE for base in bases(kind)) else "opaque"
+    if decides in (Mapping, Set, memoryview):
+        return "own"
     module, made = module_of(kind), bool(_FLAGS(kind) & _HEAP_TYPE)
     if module.partition(".")[0] not in sys.stdlib_module_names:
-        return False
-    return not made or (module in sys.modules and vars(sys.modules[module]).get(_NAME(kind)) is kind)
+        return "own"
+    known = not made or (module in sys.modules and vars(sys.modules[module]).get(_NAME(kind)) is kind)
+    return "kin" if known else "own"
 
 
 def of(kind: type) -> Callable[[Any], tuple[str, Any]] | None:

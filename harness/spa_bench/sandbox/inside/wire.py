@@ -4,8 +4,9 @@ The bytes are version 2 of Python's marshal format, which is the fastest there i
 for equal values of equal types (no references, no interning). Untrusted bytes are read by `decode`, never by
 `marshal.loads`, which trusts its input. What is not plain is written as a tagged tuple and read as `Foreign`: a
 collection of the standard library, a range or a numpy scalar with its content (library.py), a subclass with the value of its
-base; anything else only as the name of its type. That is `opaque` where the value equals nothing but values of its type (a
-generator, a function), and `own` where its class decides what it equals: such a value cannot be judged outside its process.
+base; anything else only as the name of its type. That is `opaque` where the value equals itself alone (a generator, a
+function), `kin` where it equals values of its type alone (a date), and `own` where its class decides what it equals: such a
+value cannot be judged outside its process, and one of kin only where no value of its type is expected.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Foreign:
         self.kind, self.name, self.value = kind, name, value
 
     def __repr__(self) -> str:
-        return f"<{self.name}>" if self.kind in ("opaque", "own") else f"{self.name}({self.value!r})"
+        return f"<{self.name}>" if self.kind in ("opaque", "kin", "own") else f"{self.name}({self.value!r})"
 
 
 def encode(value: Any) -> bytes:
@@ -124,13 +125,13 @@ def _tagged(value: Any, depth: int, room: list[int]) -> Any:
         inner = (_TAG, name, _name(found[0]), _tagged(content, depth + 1, room))
         return inner if kind is found[0] else (_TAG, "subclass", _name(kind), inner)
     if library.module_of(kind) == "numpy" and (float in lineage or complex in lineage):
-        return (_TAG, "numpy", _name(kind), [value.dtype.str, value.item()])
+        return (_TAG, "numpy", _name(kind), (value.dtype.str, value.item()))
     for base in _BASES:
         if base in lineage:
             return (_TAG, "subclass", _name(kind), _of_base(value, base, depth, room))
     known = _library(value, kind)
     if known is None:
-        return (_TAG, "opaque" if library.equals_its_kind_alone(kind) else "own", _name(kind), None)
+        return (_TAG, library.equality_of(kind), _name(kind), None)
     return (_TAG, known[0], _name(kind), _tagged(known[1], depth + 1, room))
 
 
@@ -162,7 +163,7 @@ def _library(value: Any, kind: type) -> tuple[str, Any] | None:
     if module == "numpy" and name == "ndarray":
         return "ndarray", [value.dtype.str, value.tolist()]
     if module == "numpy" and type(item := value.item()) in ATOMS:  # the item of a longdouble is a longdouble again
-        return "numpy", [value.dtype.str, item]
+        return "numpy", (value.dtype.str, item)  # as it is in a set, its content can be in one
     return None
 
 
@@ -230,6 +231,20 @@ def foreigners(value: Any) -> list[Foreign]:
 def undecided(value: Any) -> Foreign | None:
     """The first value in `value` of which its own class decides what it equals, so that nobody else can; None without one."""
     return next((f for f in foreigners(value) if f.kind == "own"), None)
+
+
+def by_name(value: Any) -> Any:
+    """`value` with the name of its type in the place of each `kin`, so that two of one type are equal."""
+    if isinstance(value, Foreign) and value.kind == "kin":
+        return (_TAG, value.name)
+    if isinstance(value, Foreign):
+        return Foreign(value.kind, value.name, by_name(value.value))
+    kind = type(value)
+    if kind is dict:
+        return {by_name(k): by_name(v) for k, v in value.items()}
+    if kind in (set, frozenset):
+        return kind(set_of(map(by_name, value)))
+    return kind(map(by_name, value)) if kind in _CONTAINERS else value
 
 
 class _Reader:
@@ -327,13 +342,14 @@ def _checked(foreign: Foreign) -> Foreign:
     whole = all(type(part) is int for part in parts)
     fits = {
         "own": value is None,
+        "kin": value is None,
         "range": type(value) is tuple and len(parts) == 3 and whole and parts[2] != 0 and _length(*parts) <= MAX_ITEMS,
         "fraction": type(value) is tuple and len(parts) == 2 and whole and parts[1] > 0 and _bits(parts) <= _FRACTION_BITS,
         "decimal": type(value) is str and len(value) < 10_000 and _is_decimal(value),
         "bytearray": type(value) is bytes,
         "memoryview": type(value) is bytes,
         "ndarray": type(value) is list and len(parts) == 2 and type(parts[0]) is str,
-        "numpy": type(value) is list and len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in ATOMS,
+        "numpy": len(parts) == 2 and type(parts[0]) is str and type(parts[1]) in ATOMS,
         "iterable": type(value) is list,
         "subclass": type(value) in _PLAIN or (isinstance(value, Foreign) and value.kind in library.KINDS),
     }.get(kind, kind in library.KINDS and library.fits(kind, value, _kind_of))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
-from spa_bench.spa.data.shapes import Row, filled, has_columns, recognised
-from spa_bench.spa.data.turns import NotTrained, Unusable
+from spa_bench.spa.data.columns import filled
+from spa_bench.spa.data.shapes import Row, has_columns, recognised
+from spa_bench.spa.data.turns import NotTrained, Unusable, fields_not_read
 from spa_bench.support.hub import Located
 
 _MOST_COLUMNS = 12  # unread columns that are named
@@ -45,6 +46,7 @@ class Reader:
         self._count = 0
         self._shapes, self._marked, self._faults = Counter[str](), Counter[str](), Counter[str]()
         self._seen: dict[str, None] = {}
+        self._fields: dict[str, None] = {}  # of turns, that are not read
         self._read: dict[str, dict[str, None]] = {}  # shape -> the columns that its rows were read from
         self._first: Unusable | None = None
 
@@ -68,7 +70,8 @@ class Reader:
     def _one(self, place: str, row: object) -> Row | None:
         columns = None if self._optional and not has_columns(row, self._data.columns) else self._data.columns
         if isinstance(row, Mapping):
-            self._seen |= dict.fromkeys(str(name) for name, value in row.items() if filled(value))
+            there = [name for name, value in row.items() if filled(value) or value is False or value == 0]
+            self._seen |= dict.fromkeys(map(str, there))
         try:
             found = recognised(row, place, columns, self._data.labels)
         except NotTrained as error:
@@ -80,6 +83,8 @@ class Reader:
             return None
         self._shapes[found.shape] += 1
         self._read.setdefault(found.shape, {}).update(dict.fromkeys(found.read))
+        if isinstance(row, Mapping):
+            self._fields |= dict.fromkeys(field for name in found.read for field in fields_not_read(row.get(name)))
         return found.row
 
     @property
@@ -95,9 +100,13 @@ class Reader:
         told = f"{_name(self._source)}: {self._count} row{'s' * (self._count != 1)}: {', '.join(parts)}"
         if left := self.left_out:
             told += f"; left out: {_counted(left)}"
-        if unread := [name for name in self._seen if name not in used]:
-            more = f" and {len(unread) - _MOST_COLUMNS} more" if len(unread) > _MOST_COLUMNS else ""
-            told += f"; columns that are not read: {', '.join(unread[:_MOST_COLUMNS])}{more}"
+        for what, names in (
+            ("columns", [name for name in self._seen if name not in used]),
+            ("fields of turns", [*self._fields]),
+        ):
+            if names:
+                more = f" and {len(names) - _MOST_COLUMNS} more" if len(names) > _MOST_COLUMNS else ""
+                told += f"; {what} that are not read: {', '.join(names[:_MOST_COLUMNS])}{more}"
         return told
 
 

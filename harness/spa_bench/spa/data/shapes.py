@@ -9,6 +9,7 @@
 | Alpaca, Platypus     | instruction, output, and input where there is one                                     |
 | Dolly, Evol-Instruct | instruction, response, and context or input where there is one                        |
 | question and answer  | question or query, with answer or response; prompt, with response or answer; and input, output |
+| others               | inputs, targets; source, target; user, assistant; any other two of the names above    |
 
 A pair is text and its continuation and stays as it is. Every other shape is an instruction, which a template turns into text.
 The last answer of a conversation is the completion, and the turns before it are the prompt. Turns after it are dropped, and so
@@ -26,6 +27,27 @@ from dataclasses import dataclass, fields, replace
 
 from spa_bench.cards.training import ColumnsCard
 from spa_bench.errors import DataError
+from spa_bench.spa.data.columns import (
+    ANSWERS,
+    COMPLETIONS,
+    HISTORY,
+    INPUTS,
+    MEDIA,
+    MORE_TALKS,
+    PAIRS,
+    PREFERENCES,
+    PROMPTS,
+    SYSTEMS,
+    TALKS,
+    TOOLS,
+    blank,
+    cells,
+    check_label,
+    filled,
+    first,
+    in_lower_case,
+    listed,
+)
 from spa_bench.spa.data.turns import (
     NotTrained,
     Turn,
@@ -40,36 +62,9 @@ from spa_bench.spa.data.turns import (
     talk_of,
     text_of,
     turns_of,
-    without_nulls,
 )
 from spa_bench.types import Example
 
-_SHAPES = (
-    ("problem", "solution"),
-    ("instruction", "output"),
-    ("instruction", "response"),
-    ("question", "answer"),
-    ("question", "response"),
-    ("query", "response"),
-    ("query", "answer"),
-    ("prompt", "response"),
-    ("prompt", "answer"),
-    ("input", "output"),
-)
-_PROMPTS = ("prompt", *dict.fromkeys(prompt for prompt, _ in _SHAPES if prompt not in {"prompt", "input"}))
-_COMPLETIONS = ("completion", *dict.fromkeys(completion for _, completion in _SHAPES))
-_INPUTS = ("input", "context")  # that belong to an instruction or a question
-_TALKS = ("messages", "conversations", "conversation")
-_SYSTEMS = ("system", "system_prompt", "system_message")
-_TOOLS = ("tools", "functions")
-_HISTORY = "history"
-_PREFERENCES = (
-    ("chosen", "rejected"),
-    ("chosen_response", "rejected_response"),
-    ("preferred_output", "non_preferred_output"),
-)
-_LABELS = ("label", "kto_tag")
-_MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")  # of Anthropic's HH-RLHF
 
 Turns = tuple[tuple[str, str], ...]
@@ -112,16 +107,27 @@ def recognised(row: object, place: str, columns: ColumnsCard | None = None, labe
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{place}: expected an object, got {type(row).__name__}")
-    full = without_nulls(row)
-    marks = _check_label(full, place, labels)
-    found = _Reader(full, row, place, columns).recognised()
+    full = cells(row)
+    marks = check_label(full, place, labels)
+    readers = [(_Reader(full, row, place, columns), dict[str, str]())]
+    if columns in (None, ColumnsCard()) and (usual := in_lower_case(row)):  # Question, Answer
+        own = set(usual.values())
+        raw = {name: value for name, value in row.items() if name not in own} | {n: row[given] for n, given in usual.items()}
+        readers.append((_Reader(cells(raw), raw, place, None), usual))
+    tried = ((reader.recognised(empty=empty), usual) for empty in (False, True) for reader, usual in readers)
+    found, usual = next(((one, usual) for one, usual in tried if one is not None), (None, {}))
+    if found is None:
+        raise DataError(
+            f"{place}: no shape that is known; it has {listed(row)}; name two of them with data.columns.prompt and "
+            "data.columns.completion, or one with data.columns.messages (docs/how-to/data.md has the shapes)"
+        )
     one = found.row
     texts = (one.prompt,) if isinstance(one, Example) else (one.given, *(text for _, text in one.turns))
     try:
         "".join((*texts, one.completion)).encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{place}: half of a surrogate pair ({error.object[error.start]!a}) is no text; remove it") from error
-    return replace(found, read=(*found.read, *marks))
+    return replace(found, read=(*(usual.get(name, name) for name in found.read), *marks))
 
 
 def has_columns(row: object, columns: ColumnsCard) -> bool:
@@ -138,8 +144,9 @@ class _Reader:
         self.columns = columns if columns != ColumnsCard() else None
         self.read: list[str] = []
 
-    def recognised(self) -> Recognised:
-        for name in _MEDIA:
+    def recognised(self, *, empty: bool) -> Recognised | None:
+        """The row, and how it was read; None where no shape fits. `empty`: also by columns of which all hold nothing."""
+        for name in MEDIA:
             if self.row.get(name):
                 raise Unusable(
                     f"{self.place}: column {name!r} holds what is no text, and only text can be read; remove the row",
@@ -148,36 +155,69 @@ class _Reader:
         if self.columns is not None:
             found: tuple[str, Row] | None = ("columns that the card names", self._mapped(self.columns))
         else:
-            found = self._by_shape()
-        if found is None:
-            raise DataError(
-                f"{self.place}: no shape that is known; it has {_columns(self.raw)}; name two of them with "
-                "data.columns.prompt and data.columns.completion, or one with data.columns.messages (docs/how-to/data.md has "
-                "the shapes)"
-            )
-        return Recognised(found[1], found[0], tuple(name for name in self.row if name in self.read))
+            found = self._by_shape(empty=empty)
+        return found and Recognised(found[1], found[0], tuple(name for name in self.row if name in self.read))
 
-    def _by_shape(self) -> tuple[str, Row] | None:
+    def _by_shape(self, *, empty: bool) -> tuple[str, Row] | None:
+        """(rows of this shape, the row); None where no shape fits."""
+        if found := self._of_usual_shape(empty=empty):
+            return found
+        if empty:
+            if name := first(self.raw, [name for name in TALKS if name not in self.row]):
+                raise Unusable(f"{self.place}: column {name!r} is null; remove the row", f"an empty column {name!r}")
+            return None
+        if name := first(self.row, [name for name in MORE_TALKS if is_talk(self.row.get(name)) and self.row[name]]):
+            return "conversations", self._talk(talk_of(self.row[name], self.place, self._use(name)), name)
+        return self._other_pair()
+
+    def _of_usual_shape(self, *, empty: bool) -> tuple[str, Row] | None:
+        """The row by the first shape that fits; `empty`: also by columns of which all are empty."""
         row = self.row
-        for chosen, rejected in _PREFERENCES:
-            if rejected in self.raw and chosen in self.raw and (chosen in row or rejected in row):
+
+        def there(*names: str) -> bool:
+            return empty or not all(blank(row.get(name)) for name in names)
+
+        for chosen, rejected in PREFERENCES:
+            if rejected in self.raw and chosen in self.raw and (chosen in row or rejected in row) and there(chosen, rejected):
                 return "preferences", self._preferred(chosen, rejected)
-        if "prompt" in row and "completion" in row:
+        if "prompt" in row and "completion" in row and there("prompt", "completion"):
             return "pairs", self._pair("prompt", "completion")
-        if talk := self._talk_column():
-            return "conversations", self._talk(talk_of(row[talk], self.place, self._use(talk)), talk)
-        for seen in (row, self.raw):  # a null in the answer is a fault of that row, where no other shape fits it
-            for prompt, completion in (*_SHAPES, ("prompt", "completion")):
-                if prompt in seen and completion in seen:
+        if (talk := self._talk_column()) and there(talk):
+            return "conversations", self._conversation(talk)
+        for seen in (row, self.raw) if empty else (row,):  # a null in the answer is a fault of that row
+            for prompt, completion in (*PAIRS, ("prompt", "completion")):
+                if prompt in seen and completion in seen and there(prompt, completion):
                     return "instructions", self._single(prompt, completion, prompt not in {"problem", "input"})
-        if name := _first(self.raw, [name for name in _TALKS if name not in row]):
-            raise Unusable(f"{self.place}: column {name!r} is null; remove the row", f"an empty column {name!r}")
         return None
+
+    def _other_pair(self) -> tuple[str, Row] | None:
+        """The row by one column that asks and one that answers, which no usual shape puts together."""
+        there = [name for name in (*PROMPTS, INPUTS[0], *ANSWERS) if not blank(self.row.get(name))]
+        prompts = [name for name in PROMPTS if name in there] or [name for name in INPUTS if name in there]
+        answers = [name for name in ANSWERS if name in there]
+        if not prompts or not answers:
+            return None
+        for names, what in ((prompts, "prompt"), (answers, "completion")):
+            if len(names) > 1:
+                raise DataError(
+                    f"{self.place}: columns {' and '.join(map(repr, names))} can both be the {what}; name one with "
+                    f"data.columns.{what}"
+                )
+        return "instructions", self._single(prompts[0], answers[0], prompts[0] not in INPUTS)
 
     def _talk_column(self) -> str | None:
         """The column of a conversation: the first that has a turn, else the first of all."""
-        there = [name for name in _TALKS if name in self.row and is_talk(self.row[name])]
+        there = [name for name in TALKS if name in self.row and is_talk(self.row[name])]
         return next((name for name in there if self.row[name]), there[0] if there else None)
+
+    def _conversation(self, name: str) -> Row:
+        """A conversation; where it ends with a question, the answer may be in a column of its own."""
+        turns = talk_of(self.row[name], self.place, self._use(name))
+        answers = [column for column in ANSWERS if not blank(self.row.get(column))]
+        if turns and turns[-1].role in {"user", "result"} and len(answers) == 1:
+            said = turns_of(self.row[self._use(answers[0])], "assistant", self.place, answers[0])
+            return self._talk(behind(turns, said), answers[0])
+        return self._talk(turns, name)
 
     def _preferred(self, chosen: str, rejected: str) -> Row:
         row = self.row
@@ -186,10 +226,10 @@ class _Reader:
             raise NotTrained(self.place, f"a rejected answer alone (column {chosen!r} is null)")
         answer = row[self._use(chosen)]
         talk = self._talk_column()
-        prompt = next((name for name in (*_PROMPTS, "input") if name in row), None)
+        prompt = next((name for name in (*PROMPTS, "input") if name in row), None)
         asked = row.get("input")
         if talk is None and isinstance(asked, Mapping):  # OpenAI's: the input holds the messages, and the tools
-            self.row = row = {**row, **{name: asked[name] for name in _TOOLS if name in asked}}
+            self.row = row = {**row, **{name: asked[name] for name in TOOLS if name in asked}}
             talk = prompt = "input"
         if isinstance(answer, str) and (spoken := _transcript(answer)):
             return self._talk(spoken, chosen)
@@ -206,7 +246,7 @@ class _Reader:
         if talk is not None:
             return self._talk(behind(before, said), chosen)
         if prompt is None:
-            raise DataError(f"{self.place}: column {chosen!r} has no prompt before it; it has {_columns(self.raw)}")
+            raise DataError(f"{self.place}: column {chosen!r} has no prompt before it; it has {listed(self.raw)}")
         if prompt == "prompt" and isinstance(answer, str):
             return self._pair(prompt, chosen)
         return self._single(prompt, chosen, prompt != "input")
@@ -215,8 +255,8 @@ class _Reader:
         """Text and its continuation; a conversation where one is turns, or a system text or history comes first."""
         row = self.row
         asked, answer = row[self._use(prompt)], row[self._use(completion)]
-        first = [*self._system(), *self._history()]
-        if not first and not any(is_list(value) or isinstance(value, Mapping) for value in (asked, answer)):
+        before = [*self._system(), *self._history()]
+        if not before and not any(is_list(value) or isinstance(value, Mapping) for value in (asked, answer)):
             return Example(self._text(prompt, empty=True), self._text(completion))
         return self._turns(asked, answer, prompt, completion)
 
@@ -230,18 +270,18 @@ class _Reader:
             name = getattr(columns, field.name)
             if name and name not in self.raw:
                 raise DataError(
-                    f"{self.place}: no column {name!r}, which data.columns.{field.name} names; it has {_columns(self.raw)}"
+                    f"{self.place}: no column {name!r}, which data.columns.{field.name} names; it has {listed(self.raw)}"
                 )
         if columns.messages:
             if columns.messages not in self.row:
                 raise Unusable(f"{self.place}: column {columns.messages!r} is null; remove the row", "an empty conversation")
             return self._talk(talk_of(self.row[self._use(columns.messages)], self.place, columns.messages), columns.messages)
-        prompt = columns.prompt or _first(self.row, _PROMPTS)
-        completion = columns.completion or _first(self.row, [c for c in _COMPLETIONS if c != prompt])
+        prompt = columns.prompt or first(self.row, PROMPTS)
+        completion = columns.completion or first(self.row, [c for c in COMPLETIONS if c != prompt])
         for what, column in (("prompt", prompt), ("completion", completion)):
             if column is None:
                 raise DataError(
-                    f"{self.place}: which column is the {what}? Name it with data.columns.{what}; it has {_columns(self.raw)}"
+                    f"{self.place}: which column is the {what}? Name it with data.columns.{what}; it has {listed(self.raw)}"
                 )
         assert prompt is not None
         assert completion is not None
@@ -260,13 +300,13 @@ class _Reader:
             talk = self._turns(row.get(prompt, ""), row[completion], self._use(prompt), self._use(completion))
             return replace(talk, given=more)
         instruction = self._text(prompt, empty=bool(more))
-        first = (*self._system(), *self._history())
+        before = (*self._system(), *self._history())
         answer = self._text(completion)
-        return Instruction((*map(_spoken, first), ("user", instruction)), answer, more)
+        return Instruction((*map(_spoken, before), ("user", instruction)), answer, more)
 
     def _input(self, taken: set[str]) -> str | None:
         """The column that holds an instruction's input. Raises DataError where two of them do."""
-        there = [name for name in _INPUTS if name in self.row and name not in taken and filled(self.row[name])]
+        there = [name for name in INPUTS if name not in taken and not blank(self.row.get(name))]
         if len(there) > 1:
             raise DataError(
                 f"{self.place}: columns {' and '.join(map(repr, there))} both hold an input; name one with data.columns.input"
@@ -283,11 +323,11 @@ class _Reader:
 
     def _system(self, own: Sequence[Turn] = ()) -> list[Turn]:
         """The system's turns: a conversation's `own`, else the row's, and the tools that the row describes behind them."""
-        name = next((n for n in _SYSTEMS if self.row.get(n)), None)
+        name = next((n for n in SYSTEMS if self.row.get(n)), None)
         systems = list(own)
         if not systems and name is not None:
             systems = [Turn("system", self._text(name, empty=True))]
-        tools = next((n for n in _TOOLS if filled(self.row.get(n))), None)
+        tools = next((n for n in TOOLS if filled(self.row.get(n))), None)
         if tools is None:
             return systems
         text = as_text(self.row[self._use(tools)])
@@ -295,9 +335,9 @@ class _Reader:
         return [Turn("system", "\n\n".join([*before, f"Tools:\n{text}"]))]
 
     def _history(self) -> list[Turn]:
-        turns = joined(history_of(self.row.get(_HISTORY), self.place, _HISTORY))
+        turns = joined(history_of(self.row.get(HISTORY), self.place, HISTORY))
         if turns:
-            self._use(_HISTORY)
+            self._use(HISTORY)
         return turns
 
     def _text(self, name: str, *, empty: bool = False) -> str:
@@ -321,27 +361,6 @@ class _Reader:
         return name
 
 
-def _check_label(row: Mapping[str, object], place: str, labels: str) -> list[str]:
-    """The columns of labels that were read. Raises NotTrained for a bad label, DataError for one that may be a class."""
-    if labels == "ignore":
-        return []
-    read = []
-    for name in _LABELS:
-        value = row.get(name)
-        if isinstance(value, str):
-            value = {"true": True, "false": False, "1": 1, "0": 0}.get(value.lower())
-        if labels == "auto" and name == "label" and not isinstance(value, bool) and value in (0, 1):
-            raise DataError(
-                f"{place}: label is {value}: bad and good answers (KTO), or classes? Say it with data.labels=kto or "
-                "data.labels=ignore"
-            )
-        if isinstance(value, bool) or (labels == "kto" and value in (0, 1)) or (name == "kto_tag" and value in (0, 1)):
-            read.append(name)
-            if not value:
-                raise NotTrained(place, "labelled bad")
-    return read
-
-
 def _transcript(text: str) -> list[Turn]:
     """The turns of a text with `Human:` and `Assistant:` before them, as HH-RLHF has; empty for any other text."""
     pieces = _TRANSCRIPT.split(text)
@@ -351,18 +370,5 @@ def _transcript(text: str) -> list[Turn]:
     return [Turn("user" if role == "Human" else "assistant", said) for role, said in zip(roles, pieces[2::2], strict=True)]
 
 
-def filled(value: object) -> bool:
-    """Whether there is anything in a column: text, or a list or object that is not empty; "[]" is an empty list."""
-    return bool(value) and not (isinstance(value, str) and value.strip() in {"", "[]", "{}"})
-
-
 def _spoken(turn: Turn) -> tuple[str, str]:
     return turn.role, turn.text
-
-
-def _first(row: Mapping[str, object], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in row), None)
-
-
-def _columns(row: Mapping[str, object]) -> str:
-    return f"the columns {', '.join(map(str, row))}" if row else "no columns"

@@ -1,4 +1,4 @@
-"""The sources of rows: files (JSON lines, JSON, CSV, Parquet), and the hub; and their names in a spec."""
+"""The sources of rows: files (JSON lines, JSON, CSV, Parquet, Arrow), and the hub; and their names in a spec."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import csv
 import io
 import itertools
 import json
+import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from spa_bench.cards.sampler import SamplerCard
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
+from spa_bench.spa.data.columns import TALKS
 from spa_bench.spa.partition import needs_scores
+from spa_bench.support.arrow import arrow_rows, saved_rows
 from spa_bench.support.files import opened, unpacked
 from spa_bench.support.hub import HUB, INSTALL, Located, hub_rows
+from spa_bench.support.packing import ENDINGS, decoded, encoding_of
 from spa_bench.support.text import one_line
-from spa_bench.support.user_json import read_json
+from spa_bench.support.user_json import read_json, read_values, spread_values
 
 WRITTEN = ("code", "text")  # domains of our own queries
 EMBEDDED = {  # instructions and queries, generated
@@ -27,6 +33,9 @@ EMBEDDED = {  # instructions and queries, generated
     "mini-nlu": "spa_bench.mini.text.data",
     "mini-words": "spa_bench.mini.words",
 }
+_PARQUET = b"PAR1"  # the first bytes of such a file
+_ROWS = ("data", "train", "rows", "examples", "instances")  # of an object: its list of rows
+_SEPARATOR = re.compile(r"sep=(.)\s*")
 _BLOCK = 1024  # rows of a Parquet file that are read at once
 
 
@@ -99,46 +108,87 @@ def each_row(source: str) -> Iterator[Located]:
 
 
 def read_file(path: Path) -> list[Located]:
-    """The rows of a .parquet file, a list in a .json file, a .csv or .tsv table, or a JSON value a line.
+    """The rows of a .parquet or .arrow file, of a folder of save_to_disk, of a .csv or .tsv table, or of JSON.
 
-    Each but Parquet may be gzipped, and endings may be in capitals. A .json file whose first character is no bracket of a list
-    has a value a line, and so has a file of any other name.
+    JSON is a list, an object with one, or values behind one another, which mostly are one a line.
+    Texts may be packed, and endings may be in capitals.
     """
     return list(_each(path))
 
 
 def _each(path: Path) -> Iterator[Located]:
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith(".parquet"):
+    name = path.name.lower()
+    for ending in ENDINGS:
+        name = name.removesuffix(ending)
+    if path.is_dir():
+        yield from _numbered(path, saved_rows(path))
+    elif name.endswith(".parquet") or _begins(path, _PARQUET):
         yield from _parquet_rows(path)
-        return
-    if name.endswith((".csv", ".tsv", ".json")):
-        try:
-            text = unpacked(path).decode("utf-8-sig")
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-            raise _unreadable(path, error) from error
-        if not name.endswith(".json"):
-            yield from _table_rows(path, text, "\t" if name.endswith(".tsv") else ",")
-            return
-        if not _has_lines(text):
-            content = read_json(text, str(path))
-            if not isinstance(content, list):
-                raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
-            yield from _numbered(path, content)
-            return
-    for number, line in enumerate(_lines(path), 1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            yield place, read_json(line, place)
+    elif name.endswith((".arrow", ".feather")):
+        yield from _numbered(path, arrow_rows(path))
+    elif name.endswith((".csv", ".tsv")):
+        yield from _table_rows(path, _text(path), "\t" if name.endswith(".tsv") else ",")
+    elif name.endswith(".json") or not _has_a_value_a_line(path):
+        yield from _json_rows(path, _text(path), lines=not name.endswith(".json"))
+    else:
+        for number, line in enumerate(_lines(path), 1):
+            if line := line.strip("\ufeff \t\r"):
+                place = f"{path}, line {number}"
+                yield place, read_json(line, place)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _begins(path: Path, magic: bytes) -> bool:
     try:
-        with opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="\n") as text:
-            for line in text:
-                yield line.removesuffix("\n")
+        with path.open("rb") as stream:
+            return stream.read(len(magic)) == magic
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return decoded(unpacked(path))
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise _unreadable(path, error) from error
+
+
+def _lines(path: Path) -> Generator[str]:
+    try:
+        with opened(path) as stream:
+            encoding = encoding_of(cast(io.BufferedReader, stream).peek(2)[:2])
+            with io.TextIOWrapper(stream, encoding=encoding, newline="\n") as text:
+                for line in text:
+                    yield line.removesuffix("\n")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _has_a_value_a_line(path: Path) -> bool:
+    """Whether a file of JSON lines looks like one: its first line neither begins a list nor is an object's first bracket."""
+    with closing(_lines(path)) as lines:
+        first = next(filter(None, (line.strip("\ufeff \t\r") for line in lines)), "")
+    return first != "{" and not first.startswith("[")
+
+
+def _json_rows(path: Path, text: str, *, lines: bool) -> Iterable[Located]:
+    """The rows of a list, or of values behind one another; `lines`: what is neither is read as JSON lines."""
+    if _has_lines(text) or (found := spread_values(text)) is None:
+        if lines or _has_lines(text):
+            return read_values(text, str(path))
+        found = [(1, read_json(text, str(path)))]
+    if len(found) != 1:
+        return [(f"{path}, line {line}", value) for line, value in found]
+    content = found[0][1]
+    if lines and not (isinstance(content, list) and all(isinstance(row, dict) for row in content)):
+        return read_values(text, str(path))
+    if isinstance(content, dict):
+        names = [name for name in _ROWS if isinstance(content.get(name), list)]
+        if len(names) != 1 and not any(isinstance(value, str) or name in TALKS for name, value in content.items()):
+            raise DataError(f"{path} must hold a list of rows; got dict: write a row a line")
+        content = content[names[0]] if len(names) == 1 else [content]
+    if not isinstance(content, list):
+        raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
+    return _numbered(path, content)
 
 
 def _has_lines(text: str) -> bool:
@@ -153,21 +203,34 @@ def _has_lines(text: str) -> bool:
 
 
 def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
-    """The rows of a table whose first line names the columns; an empty cell is null."""
+    """The rows of a table whose first line names the columns; an empty cell is null, and a row of such cells is none.
+
+    Another delimiter is the one that Excel names in a line `sep=;`, or the first line's where it has no comma.
+    """
     longest = csv.field_size_limit(len(text) + 1)  # of the whole process: put back below
+    head = text[: text.find("\n") + 1 or len(text)]
+    named = _SEPARATOR.fullmatch(head)
+    begin = 2 + bool(named)
+    if named:
+        text, delimiter = text[len(head) :], named[1]
+    elif delimiter == "," and "," not in head:
+        delimiter = next((other for other in ";\t" if other in head), ",")
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Located] = []
-    begin = 2
     try:
-        _check_names(filter(None, reader.fieldnames or ()), f"{path}, line 1")
+        names = [name.strip() for name in reader.fieldnames or ()]
+        _check_names(filter(None, names), f"{path}, line {begin - 1}")
+        reader.fieldnames = names
         for row in reader:
             place = f"{path}, line {begin}"
-            begin = reader.line_num + 1
+            begin = reader.line_num + 1 + bool(named)
+            if not any(filter(None, row.values())):
+                continue
             if None in row or any(value is None for value in row.values()):
                 raise DataError(f"{place}: the row has another number of cells than the first line has names")
             rows.append((place, {name: value or None for name, value in row.items()}))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+        raise DataError(f"{path}, line {reader.line_num + bool(named)}: {error}") from error
     finally:
         csv.field_size_limit(longest)
     return rows
@@ -202,6 +265,11 @@ def _numbered(source: object, rows: Iterable[object]) -> list[Located]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, UnicodeDecodeError):
+        return DataError(
+            f"cannot read the examples in {path}: byte {error.start} is no UTF-8 ({error.reason}); save it as UTF-8, or unpack "
+            "it and give it the ending of its kind"
+        )
     return DataError(f"cannot read the examples in {path}: {getattr(error, 'strerror', None) or one_line(error)}")
 
 

@@ -6,6 +6,7 @@
 | `content` as a list of {"type": "text", "text": ...}        | OpenAI, multimodal sets without pictures|
 | `tool_calls` or `function_call` of an assistant             | OpenAI                                  |
 | `human` and `assistant`, or `input` and `output`, both turns| Firefly, XTuner                         |
+| texts alone, the user's first                               | LIMA, UltraChat                         |
 | [question, answer]                                          | the `history` of LLaMA-Factory          |
 
 A template knows three roles. What a tool gave back is a turn of the user, because the model reads it; a call is a turn of the
@@ -14,7 +15,10 @@ assistant, as a JSON object with `name` and `arguments`, a line for each call.
 
 from __future__ import annotations
 
+import ast
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,9 +40,15 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(_CALLS, "call"),
     **dict.fromkeys(_RESULTS, "result"),
 }
+_SPEAKERS = ("human", "ai", "system")  # types of LangChain's turns
+_FIELDS = frozenset({"from", "role", "type", "value", "content", "text", "parts", "tool_calls", "function_call", "system"})
+_IDS = frozenset({"id", "name", "tool_call_id"})
+_ROWS = re.compile(r"\}\n ?\{")  # between the objects of an array, as numpy writes it
 _TEXTS = ("text", "input_text", "output_text")  # types of parts that are text
-_NO = ("0", "0.0", "false")  # what a mark says as text, as tables of text have it
-_BOTH = (("human", "assistant"), ("user", "assistant"), ("input", "output"), ("question", "answer"))
+_ASKED = ("human", "user", "input", "question", "prompt", "query", "instruction")  # names of a turn's text, and of its answer's
+_ANSWERED = ("assistant", "gpt", "output", "answer", "response", "completion", "bot")
+_MARKS = ("weight", "train", "training", "loss")  # of turns: OpenAI's, Axolotl's, ms-swift's
+_NEVER = frozenset({"0", "0.0", "false"})
 
 Role = Literal["user", "assistant", "system", "call", "result"]
 
@@ -98,6 +108,8 @@ def talk_of(value: object, place: str, name: str) -> list[Turn]:
         if (unpacked := _unpacked(value)) is None:
             raise DataError(f"{place}: column {name!r} must be a list of turns; got str")
         value = unpacked
+    if is_list(value) and value and all(isinstance(turn, str) for turn in value):
+        return [Turn("assistant" if i % 2 else "user", str(text)) for i, text in enumerate(value)]
     if is_list(value) and any(isinstance(turn, str) for turn in value):
         number = next(i for i, turn in enumerate(value, 1) if isinstance(turn, str))
         raise DataError(f"{place}, turn {number} of {name!r}: expected from and value, or role and content; got str")
@@ -116,7 +128,7 @@ def history_of(value: object, place: str, name: str) -> list[Turn]:
 
     Raises DataError for another value, and Unusable for a pair that is not two texts.
     """
-    if value is None or value == "" or value == []:
+    if value is None or value == [] or (isinstance(value, str) and value.strip() in {"", "None", "null"}):
         return []
     if isinstance(value, str) and (unpacked := _json_list(value)) is not None:
         value = unpacked
@@ -125,6 +137,8 @@ def history_of(value: object, place: str, name: str) -> list[Turn]:
     turns: list[Turn] = []
     for number, pair in enumerate(value, 1):
         where = f"{place}, turn {number} of {name!r}"
+        if pair == []:  # of nulls
+            continue
         if is_list(pair):
             if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
                 raise Unusable(f"{where}: expected a question and an answer, two texts; remove the row", f"a broken {name}")
@@ -152,6 +166,8 @@ def text_of(value: object, place: str) -> str:
         if not isinstance(part, Mapping):
             raise DataError(f"{place} must be text; got list of {type(part).__name__}")
         kind = part.get("type", "text")
+        if kind in _TEXTS and set(part) == {"type"}:  # its text is null
+            continue
         if kind not in _TEXTS or not isinstance(part.get("text"), str):
             raise Unusable(
                 f"{place}: part {number} is of type {kind!r}; only text can be read: remove the row", "parts that are no text"
@@ -160,14 +176,27 @@ def text_of(value: object, place: str) -> str:
     return "".join(texts)
 
 
+def fields_not_read(value: object) -> list[str]:
+    """The fields of a column's turns that hold something and are not read, such as `reasoning_content`."""
+    turns = [value] if isinstance(value, Mapping) else value if is_list(value) else []
+    known = _FIELDS.union(_IDS, _MARKS, _ASKED, _ANSWERED)
+    names = {str(name): found for turn in turns if isinstance(turn, Mapping) for name, found in turn.items() if found}
+    return [name for name in names if name.lower() not in known]
+
+
 def as_text(value: object) -> str:
     """Descriptions or arguments as text: a text as it is, anything else as JSON, in which a date of a table is a text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def without_nulls(value: Mapping[str, object]) -> dict[str, object]:
-    """`value` without the nulls in it, at any depth."""
-    return {name: _pruned(one) for name, one in value.items() if one is not None}
+    """`value` without the nulls in it, at any depth, and without objects that hold nothing else; NaN is pandas' null."""
+    return {name: one for name, found in value.items() if (one := _pruned(found)) is not None}
+
+
+def turns_in(text: str) -> Sequence[object] | None:
+    """The turns of a conversation that a text holds as JSON, or as Python writes lists; None for any other text."""
+    return _unpacked(text)
 
 
 def behind(before: list[Turn], said: list[Turn]) -> list[Turn]:
@@ -233,17 +262,28 @@ def _turns(turn: object, place: str) -> list[Turn]:
     """The turn, or both turns where question and answer are written together."""
     if not isinstance(turn, Mapping):
         raise DataError(f"{place}: expected from and value, or role and content; got {type(turn).__name__}")
-    role = turn.get("from", turn.get("role"))
-    if role is None:
-        for user, assistant in _BOTH:
-            if user in turn and assistant in turn:
-                systems = [Turn("system", text_of(turn["system"], place))] if turn.get("system") else []
-                both = (Turn("user", text_of(turn[user], place)), Turn("assistant", text_of(turn[assistant], place)))
-                return [*systems, *both]
-    kind = _ROLES.get(role.lower()) if isinstance(role, str) else None
+    role = turn.get("from", turn.get("role", turn.get("type") if turn.get("type") in _SPEAKERS else None))
+    if role is None and (both := _both(turn, place)):
+        return both
+    kind = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
     if kind is None:
         raise DataError(f"{place}: the role is {role!r}; it can be {', '.join(_ROLES)}; remove the row or rename the role")
     return [Turn(kind, _said(turn, kind, place), _is_trained(turn))]
+
+
+def _both(turn: Mapping[str, object], place: str) -> list[Turn]:
+    """The turns of an object whose names say who speaks: the system's, the user's and the assistant's, of those that it has."""
+    said = {str(name).lower(): value for name, value in turn.items()}
+    names = {"system": ("system",), "user": _ASKED, "assistant": _ANSWERED}
+    found = {role: next((name for name in some if name in said), None) for role, some in names.items()}
+    if not (found["user"] or found["assistant"]):
+        return []
+    roles: tuple[Role, ...] = ("system", "user", "assistant")
+    return [
+        Turn(role, text_of(said[name], place), role != "assistant" or _is_trained(turn))
+        for role in roles
+        if (name := found[role]) and (role != "system" or said[name])
+    ]
 
 
 def _said(turn: Mapping[str, object], role: Role, place: str) -> str:
@@ -287,17 +327,15 @@ def _listed(calls: object, place: str) -> Sequence[object]:
 
 
 def _is_trained(turn: Mapping[str, object]) -> bool:
-    marks = [turn[key] for key in ("weight", "train") if key in turn]
-    return not any(
-        mark is False
-        or (isinstance(mark, int | float) and mark == 0)
-        or (isinstance(mark, str) and mark.strip().lower() in _NO)
-        for mark in marks
-    )
+    marks = [turn[key] for key in _MARKS if key in turn]
+    marks = [mark.strip().lower() in _NEVER if isinstance(mark, str) else mark in (False, 0) for mark in marks]
+    return not any(marks)
 
 
 def _is_part(value: object) -> bool:
-    return isinstance(value, Mapping) and "type" in value and not {"role", "from"} & set(value)
+    return (
+        isinstance(value, Mapping) and "type" in value and not {"role", "from"} & set(value) and value["type"] not in _SPEAKERS
+    )
 
 
 def _columnar(value: Mapping[str, object]) -> bool:
@@ -315,16 +353,27 @@ def _unpacked(text: str) -> Sequence[object] | None:
 
 
 def _json_list(text: str) -> list[object] | None:
-    if not text.lstrip().startswith("["):
+    """The list that a text holds, as JSON or as Python (or numpy) writes one with objects; None for any other text."""
+    text = text.strip()
+    if not text.startswith("["):
         return None
     try:
-        found = _pruned(json.loads(text))
+        found = json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        if not text.startswith(("[{'", '[{"', "[['", '[["')):
+            return None
+        try:
+            found = ast.literal_eval(_ROWS.sub("},{", text))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+    found = _pruned(found)
     return found if isinstance(found, list) else None
 
 
 def _pruned(value: object) -> object:
+    """`value` without nulls at any depth; None for a null, for NaN, and for an object that holds nothing else."""
     if isinstance(value, Mapping):
-        return without_nulls(value)
-    return [_pruned(one) for one in value if one is not None] if is_list(value) else value
+        return without_nulls(value) or (None if value else value)
+    if is_list(value):
+        return [one for found in value if (one := _pruned(found)) is not None]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spa_bench.errors import DataError, UsageError
+from spa_bench.support.text import one_line
 from spa_bench.tasks.lm_eval.asking import Question
 from spa_bench.tasks.lm_eval.library import Loaded, quiet, seeded, told
 
+_MOST_SHOWN = 60  # characters of a value in a message
 _FAR = -1000.0  # nats by which the other options lie below the chosen one
 Response = str | tuple[float, bool]
 """A text, or (log-probability in nats, whether greedy decoding writes it)."""
@@ -155,7 +157,7 @@ def own_scores(
                     raw[metric, filter_name].append(value)
         for metric, filter_name in list(raw):
             if why := _fails(loaded.tasks[name], metric, raw[metric, filter_name]):
-                failed[f"{name},{metric},{filter_name}"] = f"{metric} of {name}: its aggregation fails: {why}"
+                failed[f"{name},{metric},{filter_name}"] = f"{metric} of {name}: its aggregation {why}"
                 del raw[metric, filter_name]
         kept[name] = {"task": loaded.tasks[name], "raw_metrics": raw, "logged_samples": []}
     results = _results(kept, loaded, bootstrap, failed)
@@ -165,29 +167,67 @@ def own_scores(
 
 
 def _fails(task: Any, metric: str, values: list[Any]) -> str:
-    """Why the task's aggregation of a metric's `values` fails; empty where it does not."""
+    """What is wrong with the task's aggregation of a metric's `values`; empty where it gives a number."""
     with quiet(), seeded():
         try:
-            aggregate = task.aggregation().get(metric)
-            if aggregate is not None:
-                aggregate(values)
+            known = task.aggregation()  # lm-eval takes the mean of a metric that has none
+            value = known[metric](list(values)) if metric in known else sum(values) / len(values)
         except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
-            return told(error)
-    return ""
+            return f"fails: {told(error)}"
+    return "" if _plain(value) is not None else f"gives {one_line(repr(value), _MOST_SHOWN)}, which is no finite number"
 
 
 def _results(kept: dict[str, Any], loaded: Loaded, bootstrap: int, failed: dict[str, str]) -> Mapping[str, Any]:
-    """lm-eval's own results; without standard errors where resampling fails, which `failed` then says."""
+    """lm-eval's own results, without the values and the standard errors that fail, which `failed` then names.
+
+    A function may aggregate all values and still fail on a resample that lacks a class, or when it is called again.
+    """
+    groups = dict(loaded.groups)
+    found, _ = _aggregated(kept, groups, bootstrap)
+    if found is not None:
+        return found
+    for (name, key), why in _failing(kept, 0).items():
+        failed[",".join((name, *key))] = f"{key[0]} of {name}: its aggregation fails: {why}"
+        del kept[name]["raw_metrics"][key]
+    whole, why = _aggregated(kept, groups, 0)
+    if whole is None:
+        failed["all"] = f"lm-eval's aggregation fails: {why}"
+        return {}
+    hard = _failing(kept, bootstrap) if bootstrap else {}
+    for (name, key), why in hard.items():
+        failed[f"{name},{key[0]}_stderr,{key[1]}"] = f"{key[0]} of {name}: its standard error fails: {why}"
+    rest = {
+        name: {**one, "raw_metrics": {key: v for key, v in one["raw_metrics"].items() if (name, key) not in hard}}
+        for name, one in kept.items()
+    }
+    part, _ = _aggregated(rest, groups, bootstrap)
+    return {name: {**row, **_errors((part or {}).get(name, {}))} for name, row in whole.items()}
+
+
+def _failing(kept: dict[str, Any], draws: int) -> dict[tuple[str, tuple[str, str]], str]:
+    """(task, (metric, filter)) -> why, of those that lm-eval cannot aggregate alone."""
+    found = {}
+    for name, one in kept.items():
+        for key, values in one["raw_metrics"].items():
+            results, why = _aggregated({name: {**one, "raw_metrics": {key: values}}}, {}, draws)
+            if results is None:
+                found[name, key] = why
+    return found
+
+
+def _errors(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if "_stderr," in key}
+
+
+def _aggregated(kept: dict[str, Any], groups: dict[str, Any], draws: int) -> tuple[Mapping[str, Any] | None, str]:
+    """(lm-eval's results, or None where a function of a task fails; why)."""
     from lm_eval.evaluator_utils import _process_results
 
-    # a function may aggregate all values and still fail on a resample that lacks a class
-    for draws in (bootstrap, 0) if bootstrap else (0,):
-        with quiet(), seeded(), _one_process():
-            try:
-                return dict(_process_results(kept, dict(loaded.groups), draws).metrics)
-            except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
-                failed["standard errors" if draws else "all"] = f"lm-eval's aggregation fails: {told(error)}"
-    return {}
+    with quiet(), seeded(), _one_process():
+        try:
+            return dict(_process_results(kept, groups, draws).metrics), ""
+        except (Exception, SystemExit) as error:  # the tasks' own functions raise anything
+            return None, told(error)
 
 
 def _without_failed(table: dict[str, dict[str, Any]], loaded: Loaded, failed: Mapping[str, str]) -> dict[str, dict[str, Any]]:
