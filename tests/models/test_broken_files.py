@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from spa_bench.errors import ModelError
 from spa_bench.models.chat import chat_text
 from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.models.hf.weight_files import weight_notes
 from tiny_tokenizers import around, byte_level, fast
 
 CONFIG_KEYS = ["hidden_size", "num_hidden_layers", "vocab_size", "rms_norm_eps", "hidden_act", "model_type"]
@@ -177,6 +178,22 @@ def test_weights_without_a_place_in_the_network_are_named(tiny_folder: Path, tmp
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "transformer.h.0.attn.masked_bias",  # of GPT-2 and GPT-J
+        "transformer.h.0.attn.attention.bias",  # of GPT-Neo
+        "transformer.h.0.attn.causal_mask",  # of CodeGen
+        "model.embed_positions.weights",  # of XGLM
+        "roberta.pooler.dense.weight",
+    ],
+)
+def test_masks_and_heads_of_other_uses_are_left_out_without_a_word(name: str):
+    assert weight_notes({"unexpected_keys": {name}}, "m") == ()
+    told = "weights: 1 in the files have no place in the network that config.json describes, and are left out: x.attn.q.bias"
+    assert weight_notes({"unexpected_keys": {name, "x.attn.q.bias"}}, "m") == (told,)
+
+
 def sharded(folder: Path) -> Path:
     """Makes two files and an index of the weights; returns the second one."""
     tensors = load_file(folder / "model.safetensors")
@@ -211,6 +228,12 @@ def test_a_pointer_of_git_lfs_in_place_of_a_file_is_named(file: str, tiny_folder
 
     said = refused(changed(tiny_folder, tmp_path / "model", pointed))
     assert f"{file} is a pointer of Git LFS, not the file itself; fetch the files (git lfs pull)" in said
+
+
+@pytest.mark.parametrize("file", ["consolidated.safetensors", "model.fp32.safetensors", "tokenizer.model"])
+def test_a_pointer_in_place_of_a_file_that_is_not_read_is_none_of_our_business(file: str, tiny_folder: Path, tmp_path: Path):
+    path = changed(tiny_folder, tmp_path / "model", lambda folder: (folder / file).write_text(POINTER))
+    assert HFModel(path, HFOptions(device="cpu", threads=1)).notes == ()
 
 
 @pytest.mark.parametrize(("content", "why"), [("{", "JSONDecodeError: "), ("{}", "KeyError: 'weight_map'")])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from safetensors import SafetensorError
 import gguf_files
 from doubles import Call
 from spa_bench.errors import ModelError, SpaBenchError, UsageError
-from spa_bench.models.hf.gguf import from_file
+from spa_bench.models.hf.gguf import converted, from_file
 from spa_bench.models.hf.gguf_tokenizer import SPLITS
 from spa_bench.models.hf.loading import load_network
 from spa_bench.models.hf.model import HFModel
 from spa_bench.runs.reopen import ModelOptions, load_model
 from spa_bench.support.cache import model_cache
 from spa_bench.support.console import Reporter
+from spa_bench.support.provenance import hash_bytes, hash_folder
 
 QUIET = Reporter(quiet=True)
 TEXTS = ("    x = 1234\n", "    12\n", "x = 12 12\n  12", "ab=1  2")
@@ -96,6 +99,24 @@ def test_answers_end_with_the_control_token_of_the_chat_template_too(tmp_path: P
     gguf_files.write(tmp_path / "m.gguf", stated={"tokenizer.ggml.eos_token_id": 0, "tokenizer.chat_template": template})
     network, _ = loaded(tmp_path / "m.gguf")
     assert network.generation_config.eos_token_id == ends
+
+
+def test_a_model_that_ends_as_its_template_says_is_another_than_before_that_was_looked_for(tmp_path: Path):
+    """What was made of a file by then is made anew, and the hash says that its answers end otherwise."""
+    gguf_files.write(tmp_path / "m.gguf", stated={"tokenizer.ggml.eos_token_id": 0, "tokenizer.chat_template": CHATML})
+    now = from_file(tmp_path / "m.gguf", QUIET)
+    assert now.closing == 2
+    assert now.hash == replace(now, file="x").hash != replace(now, closing=None).hash == hash_bytes(f"{now.sha256} 2".encode())
+    kept = json.loads((now.folder / "ORIGIN").read_text())
+    (now.folder / "generation_config.json").write_text('{"eos_token_id": [0]}')
+    before = {**kept, "files": hash_folder(now.folder)}
+    del before["closing"]
+    (now.folder / "ORIGIN").write_text(json.dumps(before))
+    of_package = converted(now.sha256, "p 1")
+    assert of_package is not None
+    assert of_package.closing is None
+    assert from_file(tmp_path / "m.gguf", QUIET) == now
+    assert json.loads((now.folder / "ORIGIN").read_text()) == kept
 
 
 # the tokenizer ------------------------------------------------------------------------------------------------------

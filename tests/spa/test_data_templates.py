@@ -14,12 +14,13 @@ from doubles import MockModel
 from spa_bench.cards.sampler import SamplerCard, load_sampler_card
 from spa_bench.errors import DataError, ModelError
 from spa_bench.models.hf.model import HFModel, HFOptions
+from spa_bench.spa import estimate
 from spa_bench.spa.batches import encode, pair_ids
 from spa_bench.spa.data.reading import Reading
 from spa_bench.spa.data.sets import as_pairs, in_template
 from spa_bench.spa.data.shapes import Instruction
 from spa_bench.spa.data.templates import ALPACA, Template, template_of
-from spa_bench.spa.training_data import load_data
+from spa_bench.spa.training_data import load_data, read_sources
 from spa_bench.types import Decoding, Example, Request
 
 ADD = Instruction((("user", "Add."),), "3")
@@ -173,6 +174,19 @@ def test_pairs_and_queries_that_the_template_refuses_are_left_out_together_with_
     assert [line.count("rows are refused by the template and left out") for line in data.told] == [1, 1]
     with pytest.raises(DataError, match=r"pairs.jsonl: .*; 3 of 9 rows are refused by the template: mend them, leave them out"):
         load_data(replace(card, data=replace(card.data, unusable="refuse")), chat, 0)
+
+
+def test_an_estimate_says_of_all_rows_how_many_the_template_refuses(
+    chat: HFModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(chat.codec.tokenizer, "chat_template", CHATML.replace("'tool'", "'system'"))
+    monkeypatch.setattr(estimate, "_SAMPLE", 1)  # the one of nine is refused
+    card = _refused_in_both(tmp_path)
+    found = estimate.plan_estimates(card, chat, read_sources(card), scored=True)
+    assert [one.stage for one in found] == ["attribution", "training"]
+    card = replace(card, data=replace(card.data, unusable="refuse"))
+    with pytest.raises(DataError, match=r"pairs.jsonl: .*; 3 of 9 rows are refused by the template: mend them, leave them out"):
+        estimate.plan_estimates(card, chat, read_sources(card), scored=True)
 
 
 def test_a_template_that_writes_the_date_gives_the_same_text_on_every_day(chat: HFModel, monkeypatch: pytest.MonkeyPatch):

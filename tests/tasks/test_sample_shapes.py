@@ -427,3 +427,20 @@ def test_a_function_is_named_as_python_reads_names(tmp_path: Path):
     for number, content in enumerate(([[program]], [said])):
         (tmp_path / f"{number}.json").write_text(json.dumps(content))
         assert len(read_samples(tmp_path / f"{number}.json", loaded, cut=False)) == 1
+
+
+@pytest.mark.parametrize("mark", ["```", "~~~"])
+@pytest.mark.parametrize("form", ["text", "lm-eval"])
+def test_a_program_with_fences_in_its_docstring_is_no_reply(
+    form: str, mark: str, task: CodeTask, tmp_path: Path, sandbox: InProcessJudge
+):
+    whole = programs(task, RIGHT)[IDS[0]]
+    program = f'"""Some text.\n\n{mark}\n1 + 1\n{mark}\n"""\n{whole}'
+    row: dict[str, object] = {"task_id": IDS[0], "text": program, "completion": None}
+    if form == "lm-eval":
+        texts = [[program]]
+        row = {**json.loads(lm_eval(task, IDS[:1]).splitlines()[0]), "resps": texts, "filtered_resps": texts, "filter": "none"}
+    path = tmp_path / "s.jsonl"
+    path.write_text(json.dumps(row))
+    records = read_samples(path, task, cut=False, partial=True)
+    assert [str(g.verdict) for g in task.score(records, sandbox)] == ["passed"]

@@ -20,10 +20,11 @@ from spa_bench.spa.attribution.sample import holds
 from spa_bench.spa.batches import Encoded, pair_ids
 from spa_bench.spa.data.reading import Reading
 from spa_bench.spa.data.sets import in_template, sample_size
-from spa_bench.spa.data.templates import template_of
+from spa_bench.spa.data.templates import Template, template_of
 from spa_bench.spa.footprint import Footprint, footprint
 from spa_bench.spa.passes import TOKENS
 from spa_bench.spa.training_data import Sources
+from spa_bench.types import Example
 
 if TYPE_CHECKING:
     from spa_bench.cards.sampler import SamplerCard
@@ -140,15 +141,13 @@ def plan_estimates(
     pairs. `workers` that hold the model share the pairs of the attribution, and the members by lora.together.
     """
     template = template_of(card.data.template, model)
-    rows, numbers = sources.examples.rows, sources.examples.numbers
-    chosen = random.Random(0).sample(range(len(rows)), min(_SAMPLE, len(rows)))
-    sample = Reading([rows[i] for i in chosen], [numbers[i] for i in chosen], "")
-    _, some = in_template(sample, template, card.data.examples, card.data.unusable)
+    rows = sources.examples.rows
+    looked, some = _sample(card, sources.examples, template)
     sizes = [sum(map(len, pair_ids(model, pair))) for pair in some]
     most = min(card.lora.length or model.context, model.context)
     fitting = [size for size in sizes if size <= most] or [most]
     mean = sum(fitting) / len(fitting)
-    pairs = max(1, round(len(rows) * card.data.share * len(fitting) / len(chosen)))
+    pairs = max(1, round(len(rows) * card.data.share * len(fitting) / looked))
     whole = replace(card.lora, dropout=0.0)  # as gradients are taken
     cost, layers = footprint(model, card.lora), model.lora_layers(card.lora.targets)
     found: list[Estimate] = []
@@ -166,6 +165,16 @@ def plan_estimates(
     if anchored:
         seconds += training_estimate(cost, card.lora, layers, [pairs], mean).seconds
     return [*found, replace(training, seconds=seconds)]
+
+
+def _sample(card: SamplerCard, read: Reading, template: Template) -> tuple[int, list[Example]]:
+    """(the number of rows that were looked at, their text): of 200, or of all where the template takes too few of these."""
+    chosen = random.Random(0).sample(range(len(read.rows)), min(_SAMPLE, len(read.rows)))
+    some = Reading([read.rows[i] for i in chosen], [read.numbers[i] for i in chosen], read.told)
+    try:
+        return len(chosen), in_template(some, template, card.data.examples, card.data.unusable)[1]
+    except DataError:  # it would count the rows of the sample alone
+        return len(read.rows), in_template(read, template, card.data.examples, card.data.unusable)[1]
 
 
 def check_affordable(model: LoraTrainable, card: AttributionCard, lora: LoraCard, size: Size) -> None:

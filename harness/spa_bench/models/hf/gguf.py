@@ -43,11 +43,13 @@ class Origin:
     file: str  # its name
     weights: str  # what was done to them, as in "dequantised from Q4_1"
     package: str = ""  # the package that the file came in, with its version; empty: a file of the user's
+    closing: int | None = None  # the end token of its chat template that the file does not state as one
 
     @property
     def hash(self) -> str:
         """The hash of the model: of the GGUF file, and of the way in which it is read here."""
-        return hash_bytes(f"{self.sha256} {_CONVERSION}".encode())
+        told = f"{self.sha256} {_CONVERSION}"
+        return hash_bytes((told if self.closing is None else f"{told} {self.closing}").encode())
 
     def describe(self) -> dict[str, object]:
         """The part of a spec that says where the weights came from."""
@@ -85,8 +87,11 @@ def converted(sha256: str, package: str = "") -> Origin | None:
     folder = _folder(sha256)
     try:
         kept = json.loads((folder / _ORIGIN).read_text(encoding="utf-8"))
-        origin = Origin(folder=folder, sha256=sha256, file=kept["file"], weights=kept["weights"], package=package)
+        said = {"file": kept["file"], "weights": kept["weights"], "closing": kept.get("closing")}
+        origin = Origin(folder=folder, sha256=sha256, package=package, **said)
         whole = kept["files"] == hash_folder(folder)
+        if not package and "closing" not in kept:  # made before the template's end token was looked for
+            return None
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
@@ -117,9 +122,10 @@ def convert(path: Path, sha256: str, console: Reporter, *, package: str = "") ->
     try:
         new.mkdir()
         with console.stage(f"reading {path.name}"):
-            _write(header, path, new)
-        origin = Origin(folder=folder, sha256=sha256, file=path.name, weights=header.weights, package=package)
-        kept = {"sha256": sha256, "file": origin.file, "weights": origin.weights, "files": hash_folder(new)}
+            closing = _write(header, path, new)
+        said: dict[str, Any] = {"file": path.name, "weights": header.weights, "closing": closing}
+        origin = Origin(folder=folder, sha256=sha256, package=package, **said)
+        kept = {"sha256": sha256, **said, "files": hash_folder(new)}
         put(new / _ORIGIN, json.dumps(kept, indent=1).encode())
         shutil.rmtree(folder, ignore_errors=True)
         new.replace(folder)
@@ -174,8 +180,8 @@ def _folder(sha256: str) -> Path:
     return model_cache() / f"gguf-{sha256[:32]}-{_CONVERSION}"
 
 
-def _write(header: Header, path: Path, folder: Path) -> None:
-    """Put the file's model into `folder` as safetensors in float32, with its tokenizer."""
+def _write(header: Header, path: Path, folder: Path) -> int | None:
+    """Put the file's model into `folder` as safetensors in float32, with its tokenizer; returns Origin.closing."""
     from safetensors.torch import save_file
     from transformers import AutoTokenizer
 
@@ -208,8 +214,10 @@ def _write(header: Header, path: Path, folder: Path) -> None:
     config.save_pretrained(folder)
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode & 0o777)  # it comes with 0600
     generation = network.generation_config
-    generation.eos_token_id = _ends(header, path, tokenizer)
+    stated, closing = _ends(header, path, tokenizer)
+    generation.eos_token_id = sorted({*stated, *([] if closing is None else [closing])})
     generation.save_pretrained(folder)
+    return closing
 
 
 @contextlib.contextmanager
@@ -272,17 +280,17 @@ def _read(header: Header, path: Path, place: Path) -> tuple[Any, Any]:
     return network, tokenizer
 
 
-def _ends(header: Header, path: Path, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the file's end of text, of a turn and of a message, and that of its chat template.
+def _ends(header: Header, path: Path, tokenizer: Any) -> tuple[set[int], int | None]:
+    """(the file's tokens for the end of text, of a turn and of a message, that of its chat template where it is another).
 
     Raises ModelError without any.
     """
-    stated = [header.tokenizer.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
-    stated.append(closing_token(tokenizer, header.tokenizer, str(path)))
-    ends = sorted({t for t in stated if isinstance(t, int)})
-    if not ends:
+    named = [header.tokenizer.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
+    stated = {t for t in named if isinstance(t, int)}
+    closing = closing_token(tokenizer, header.tokenizer, str(path))
+    if not stated and closing is None:
         raise ModelError(f"{path} states no end token (tokenizer.ggml.eos_token_id); {AS_FOLDER}")
-    return ends
+    return stated, None if closing in stated else closing
 
 
 def _hint(header: Header) -> str:

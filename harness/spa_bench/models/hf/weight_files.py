@@ -16,13 +16,19 @@ _OF_ADAPTER = re.compile(
 _OF_BITS = re.compile(
     r"(weight_scale\w*|scale_inv|scales|\w+_scales|qweight|qzeros|weight_packed|absmax|quant_map|SCB|W_q)(\.|$)"
 )
+# what a network of transformers computes by itself (masks, positions), and heads that no logits of tokens come from
+_IDLE = re.compile(
+    r"(^|\.)((attn|attention)\.(masked_)?bias|causal_mask|inv_freq|embed_positions\.weights|(pooler|seq_relationship)\..*)$"
+)
+_READ = re.compile(r"model(-\d+-of-\d+)?\.safetensors|.*\.(json|model)")  # the other weights beside them are of other programs
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def check_pointers(folder: Path) -> None:
     """Raise ModelError where a file of the model in `folder` is a pointer of Git LFS in place of the file."""
     for file in sorted(folder.glob("*")):
-        if file.suffix in {".safetensors", ".json", ".model"} and _is_pointer(file):
+        spare = file.suffix == ".model" and (folder / "tokenizer.json").is_file()  # which is read in its place
+        if _READ.fullmatch(file.name) and not spare and _is_pointer(file):
             raise ModelError(
                 f"cannot load model {str(folder)!r}: {file.name} is a pointer of Git LFS, not the file itself; fetch the files "
                 "(git lfs pull), or download the model anew"
@@ -64,7 +70,7 @@ def check_merged(loading: Mapping[str, Any], path: str) -> None:
 def weight_notes(loading: Mapping[str, Any], path: str) -> tuple[str, ...]:
     """A line where weights have no place in the network, and one where it is unclear which files are meant."""
     notes = []
-    if left := sorted(loading["unexpected_keys"]):
+    if left := sorted(name for name in loading["unexpected_keys"] if not _IDLE.search(name)):
         notes.append(
             f"weights: {len(left)} in the files have no place in the network that config.json describes, and are left out: "
             f"{', '.join(left[:3])}{', …' if len(left) > 3 else ''}"
