@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from spa_bench.support.hub import INSTALL
 from spa_bench.support.text import one_line
 
 _MOST_NAMES = 4  # files of a folder that are named
+
+
+def check_names(names: Iterable[str], place: str) -> None:
+    """Raise DataError for two columns of one name, of which a row would have the last."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(f"{place}: two columns are named {twice[0]!r}; rename or remove one")
 
 
 def arrow_rows(path: Path) -> Iterable[object]:
@@ -26,6 +33,8 @@ def arrow_rows(path: Path) -> Iterable[object]:
             except pyarrow.ArrowInvalid:
                 file.seek(0)
                 table = ipc.open_file(file).read_all()
+            check_names(table.schema.names, str(path))
+            table.validate(full=True)  # else a broken file is read beyond its end
             rows: list[object] = table.to_pylist()
             return rows
     except (OSError, ValueError, LookupError, NotImplementedError, OverflowError) as error:  # these include pyarrow's own
@@ -48,6 +57,7 @@ def saved_rows(path: Path) -> Iterable[object]:
             if "train" not in saved:
                 raise DataError(f"{path} has no split train; give one of its folders: {', '.join(saved) or 'it has none'}")
             saved = saved["train"]
+        saved.data.validate(full=True)
         return list(saved)
     except (OSError, ValueError, LookupError, RuntimeError, ImportError, OverflowError) as error:
         raise DataError(f"cannot read the rows of {path}: {one_line(error, 300)}") from error
