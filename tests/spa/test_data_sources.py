@@ -350,6 +350,19 @@ def test_a_broken_arrow_file_is_not_read_beyond_its_end(tmp_path: Path):
         read_rows(str(tmp_path / "saved"))
 
 
+def test_pictures_of_a_saved_folder_are_neither_decoded_nor_fetched(tmp_path: Path):
+    link = {"bytes": None, "path": "http://127.0.0.1:9/x.png"}
+    features = datasets.Features(
+        {"prompt": datasets.Value("string"), "image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    )
+    datasets.Dataset.from_list([{"prompt": "Q", "image": link}], features=features).save_to_disk(str(tmp_path / "x"))
+    info = tmp_path / "x" / "dataset_info.json"
+    content = json.loads(info.read_text())
+    content["features"]["image"] = {"_type": "Image"}
+    info.write_text(json.dumps(content))
+    assert [row for _, row in read_rows(str(tmp_path / "x"))] == [{"prompt": "Q", "image": link}]
+
+
 def test_two_columns_of_one_name_in_an_arrow_file_are_named(tmp_path: Path):
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
     with pa.ipc.new_file(str(tmp_path / "x.arrow"), table.schema) as writer:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from spa_bench.errors import DataError
-from spa_bench.spa.data.turns import NotTrained, is_talk, turns_in, without_nulls
+from spa_bench.spa.data.turns import NotTrained, is_list, is_talk, turns_in, without_nulls
 
 PAIRS = (
     ("problem", "solution"),
@@ -102,8 +102,8 @@ def other_talk(row: Mapping[str, object]) -> str | None:
     for name in _MORE_TALKS:
         value = row.get(name)
         if value and is_talk(value):
-            spoken = isinstance(value, str | Mapping) or any(isinstance(turn, Mapping) for turn in value)
-            if spoken or name in _TEXTS_ALONE or {"id", "data"}.issuperset(row):  # UltraChat has no other columns
+            alone = is_list(value) and not any(isinstance(turn, Mapping) for turn in value)
+            if not alone or name in _TEXTS_ALONE or {"id", "data"}.issuperset(row):  # UltraChat has no other columns
                 return name
     return None
 

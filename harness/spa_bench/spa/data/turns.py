@@ -198,18 +198,16 @@ def without_nulls(value: Mapping[str, object]) -> dict[str, object]:
 
 
 def turns_in(text: str) -> Sequence[object] | None:
-    """The turns of a conversation that a text holds as JSON, or as Python writes lists; None for any other text.
-
-    Each has a known role and says something, as other objects with a `role` or a `from` do not.
-    """
+    """The turns that a text holds as JSON, or as Python writes lists, where each has a known role and says something."""
     found = _unpacked(text)
     return found if found is not None and all(map(_speaks, found)) else None
 
 
 def _speaks(turn: object) -> bool:
-    role = turn.get("from", turn.get("role")) if isinstance(turn, Mapping) else None
-    known = isinstance(role, str) and role.strip().lower() in _ROLES
-    return known and any(key in turn for key in (*_SAID, "tool_calls", "function_call"))
+    if not isinstance(turn, Mapping) or not any(key in turn for key in (*_SAID, "tool_calls", "function_call")):
+        return False
+    role = turn.get("from", turn.get("role"))
+    return isinstance(role, str) and role.strip().lower() in _ROLES
 
 
 def behind(before: list[Turn], said: list[Turn]) -> list[Turn]:
