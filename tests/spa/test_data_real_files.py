@@ -484,6 +484,73 @@ def test_rows_of_other_tools_are_read(row: dict[str, Any]):
     assert recognise(row, "here") == ASKED
 
 
+RECORDS = json.dumps([{"name": "Bob", "role": "admin"}, {"from": "A", "to": "B"}])
+
+
+@pytest.mark.parametrize("text", [RECORDS, json.dumps([{"name": "Bob", "role": "user"}]), repr([{"role": "user"}])])
+def test_json_that_only_looks_like_turns_is_text(text: str):
+    assert recognise({"prompt": text, "completion": "A"}, "here") == Example(text, "A")
+    assert recognise({"question": text, "answer": "A"}, "here") == Instruction((("user", text),), "A")
+
+
+@pytest.mark.parametrize("text", [RECORDS, json.dumps([Q, A])])
+def test_an_input_that_belongs_to_an_instruction_is_text(text: str):
+    assert recognise({"instruction": "Q", "input": text, "output": "A"}, "here") == Instruction((("user", "Q"),), "A", text)
+
+
+@pytest.mark.parametrize("name", ["choices", "options"])
+def test_a_number_beside_choices_is_no_answer(name: str):
+    row = {"question": "Q", name: ["a", "b"], "answer": 1}
+    with pytest.raises(DataError, match=f"here: column 'answer' is 1, which may be the number of one of the {name}; write"):
+        recognise(row, "here")
+    assert recognise(row | {"answer": "b"}, "here") == Instruction((("user", "Q"),), "b")
+    assert recognise(row | {name: None}, "here") == Instruction((("user", "Q"),), "1")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "Q", "source": "gsm8k", "target": "A"},
+        {"question": "Q", "items": ["x", "A"], "target": "A"},
+        {"instruction": "Q", "chat": [Q, BAD], "solution": "A"},
+        {"chat": [Q], "response": "A"},
+        {"dialog": ["Q", "A"], "act": [1, 2]},
+        {"messages": [Q, A, {"role": "user", "content": "Thanks"}], "target": 1},
+        {"messages": [Q], "answer": "A"},
+    ],
+    ids=str,
+)
+def test_a_column_of_another_meaning_is_no_question(row: dict[str, Any]):
+    assert recognise(row, "here") == ASKED
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": 1, "items": ["apple", "pear"]},
+        {"title": "T", "contents": ["one", "two"]},
+        {"data": ["apple", "pear"], "label": 3},
+        {"user": "alice", "prompt": "Q", "assistant": "gpt-4"},
+    ],
+    ids=str,
+)
+def test_lists_of_texts_and_names_of_people_are_no_conversation(row: dict[str, Any]):
+    with pytest.raises(DataError, match="no shape that is known"):
+        recognise(row, "here")
+
+
+@pytest.mark.parametrize("names", [("problem", "solution", "answer"), ("prompt", "completion", "output")])
+def test_an_answer_that_is_null_is_not_replaced_by_another_column(names: tuple[str, str, str]):
+    with pytest.raises(Unusable, match=f"column '{names[1]}' is null"):
+        recognise({names[0]: "Q", names[1]: None, names[2]: "42"}, "here")
+
+
+def test_two_texts_of_one_side_in_one_turn_are_named():
+    with pytest.raises(DataError, match="turn 1 of 'conversation': 'input' and 'instruction' can both be what one side said"):
+        recognise({"conversation": [{"instruction": "I", "input": "N", "output": "O"}]}, "here")
+    assert recognise({"conversation": [{"input": "", "instruction": "Q", "output": "A"}]}, "here") == ASKED
+
+
 def test_a_conversation_that_goes_on_in_another_column_is_not_trained_on_its_earlier_answer():
     row = {"messages": [{"role": "user", "content": "Q1"}, {"role": "assistant", "content": "A1"}, Q], "output": "A"}
     assert recognise(row, "here") == TALKED

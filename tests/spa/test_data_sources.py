@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import json
 import lzma
+import struct
 import sys
 from collections.abc import Iterator
 from datetime import date
@@ -21,6 +22,7 @@ from doubles import sampler_card
 from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
 from spa_bench.spa.data import hubs_of, load_examples, load_queries
+from spa_bench.spa.data.sources import read_rows
 from spa_bench.types import Example
 
 ROWS = [{"prompt": f"p{i}", "completion": f"c{i}"} for i in range(4)]
@@ -299,9 +301,74 @@ def test_another_encoding_and_a_zip_archive_are_named(tmp_path: Path):
     for name, content in (("x.csv", "prompt,completion\né,c\n".encode("cp1252")), ("x.zip", b"PK\x03\x04\xff")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(
-            DataError, match=r": byte \d+ is no UTF-8 \(.*\); save it as UTF-8, or unpack it and give it the ending"
+            DataError, match=r": byte 0x[0-9a-f]{2} is no UTF-8 \(.*\); save it as UTF-8, or unpack it and give it the ending"
         ):
             load_examples(str(tmp_path / name))
+
+
+def test_a_byte_far_within_a_file_and_a_broken_utf_16_are_named_as_they_are(tmp_path: Path):
+    for name, content, said in (
+        ("far.jsonl", LINES.encode() * 3000 + b"\xe9", "byte 0xe9 is no UTF-8 "),
+        ("wide.jsonl", LINES.encode("utf-16") + b"\x00\xd8\x41\x00", "byte 0x0 is no UTF-16 "),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=said):
+            load_examples(str(tmp_path / name))
+
+
+def test_a_quote_is_no_delimiter(tmp_path: Path):
+    (tmp_path / "x.csv").write_text('sep="\nprompt,completion\na,b\n')
+    with pytest.raises(DataError, match=r"x\.csv, line 2: the row has another number of cells"):
+        load_examples(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize("name", ["examples", "data", "rows"])
+def test_a_list_of_texts_in_an_object_is_a_column_of_its_row(name: str, tmp_path: Path):
+    (tmp_path / "x.json").write_text(json.dumps({"instruction": "Q", "output": "A", name: ["x", "y"]}))
+    assert [row for _, row in read_rows(str(tmp_path / "x.json"))] == [{"instruction": "Q", "output": "A", name: ["x", "y"]}]
+
+
+def _stream(rows: list[dict[str, str]]) -> bytes:
+    table, sink = pa.Table.from_pylist(rows), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def test_a_broken_arrow_file_is_not_read_beyond_its_end(tmp_path: Path):
+    whole, offsets = _stream([{"prompt": "p" * 50}] * 9), struct.pack("<3i", 0, 50, 100)
+    for number in (1 << 30, -5):
+        broken = whole.replace(offsets, struct.pack("<3i", 0, number, 100))
+        assert broken != whole
+        (tmp_path / "x.arrow").write_bytes(broken)
+        with pytest.raises(DataError, match=r"^cannot read the examples in .*x\.arrow: [^\n]+$"):
+            read_rows(str(tmp_path / "x.arrow"))
+    datasets.Dataset.from_list([{"prompt": "p" * 50}] * 9).save_to_disk(str(tmp_path / "saved"))
+    [arrow] = (tmp_path / "saved").glob("*.arrow")
+    arrow.write_bytes(arrow.read_bytes().replace(offsets, struct.pack("<3i", 0, 1 << 30, 100)))
+    with pytest.raises(DataError, match=r"^cannot read the rows of .*saved: [^\n]+$"):
+        read_rows(str(tmp_path / "saved"))
+
+
+def test_pictures_of_a_saved_folder_are_neither_decoded_nor_fetched(tmp_path: Path):
+    link = {"bytes": None, "path": "http://127.0.0.1:9/x.png"}
+    features = datasets.Features(
+        {"prompt": datasets.Value("string"), "image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    )
+    datasets.Dataset.from_list([{"prompt": "Q", "image": link}], features=features).save_to_disk(str(tmp_path / "x"))
+    info = tmp_path / "x" / "dataset_info.json"
+    content = json.loads(info.read_text())
+    content["features"]["image"] = {"_type": "Image"}
+    info.write_text(json.dumps(content))
+    assert [row for _, row in read_rows(str(tmp_path / "x"))] == [{"prompt": "Q", "image": link}]
+
+
+def test_two_columns_of_one_name_in_an_arrow_file_are_named(tmp_path: Path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    with pa.ipc.new_file(str(tmp_path / "x.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(DataError, match=r"x\.arrow: two columns are named 'prompt'; rename or remove one$"):
+        read_rows(str(tmp_path / "x.arrow"))
 
 
 def test_parquet_is_known_by_its_content_and_arrow_by_its_name(tmp_path: Path):

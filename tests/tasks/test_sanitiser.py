@@ -324,6 +324,16 @@ def test_a_fence_behind_prose_opens_and_its_indent_is_no_part_of_the_code():
         assert as_cut()("", f"{begin}```python\n{body}{indent}```\nText", "f", ()) == (RIGHT.rstrip(), True)
 
 
+@pytest.mark.parametrize("prose", ["@Bob here it is:", "import the module first, then", "class of the function:"])
+def test_prose_that_begins_as_code_might_is_no_code_before_a_fence(prose: str):
+    assert answer_text.before_fence(f"{prose}\n```python\ndef f(x):\n    return x\n```") == "def f(x):\n    return x"
+
+
+@pytest.mark.parametrize("code", ["import os, sys", "import numpy as np", "from a import (", "@cache", "@a.b(1)"])
+def test_code_before_a_fence_is_kept(code: str):
+    assert answer_text.before_fence(f"{code}\n```python\nf(1)\n```") == code
+
+
 def test_a_closing_fence_may_stand_in_the_last_line():
     assert as_cut()("", "def f(n):\n    return n + 1```\nText", "f", ()) == (RIGHT.rstrip(), True)
 

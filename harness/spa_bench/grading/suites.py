@@ -20,7 +20,7 @@ from typing import Any
 from spa_bench.sandbox.inside import calls, wire
 from spa_bench.types import CallSuite
 
-FORMAT = "values 2"  # of wire.py
+FORMAT = "values 3"  # of wire.py
 _MAGIC = b"spa-bench frames 2\n"
 _KEYS = frozenset({"sizes", "odd", "crc32"})  # of a file's head
 

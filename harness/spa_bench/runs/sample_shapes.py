@@ -15,7 +15,7 @@ from typing import Literal
 from spa_bench.errors import DataError
 from spa_bench.runs.sample_answers import Found, GivenAnswer, did_you_mean_id, fitting, mapping, names, one_text, problem_called
 from spa_bench.runs.sample_files import Content
-from spa_bench.tasks.answer_text import parse as parse_program
+from spa_bench.tasks.answer_text import parse
 from spa_bench.tasks.base import TextsTask
 from spa_bench.types import Problem
 
@@ -75,9 +75,9 @@ def _kind_of(text: str, task: TextsTask) -> Literal["completion", "solution"]:
 
 
 def _is_reply(text: str, task: TextsTask) -> bool:
-    """Whether a text is a chat's reply: it has fenced code, goes on with no program and is none (docstrings hold some, too)."""
+    """Whether a text is a chat's reply: it has fenced code, and is no program, which may have a fence in its docstring."""
     fenced = task.runs_code and _FENCE.search(text) is not None and _kind_of(text, task) == "solution"
-    return fenced and parse_program(text) is None
+    return fenced and parse(text) is None
 
 
 # evalplus: its results, which hold the solutions

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from spa_bench.errors import DataError
 from spa_bench.support.hub import INSTALL
 from spa_bench.support.text import one_line
 
 _MOST_NAMES = 4  # files of a folder that are named
+_FAULTS = (OSError, ValueError, LookupError, NotImplementedError, OverflowError, MemoryError)  # these include pyarrow's own
+
+
+def check_names(names: Iterable[str], place: str) -> None:
+    """Raise DataError for two columns of one name, of which a row would have the last."""
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(f"{place}: two columns are named {twice[0]!r}; rename or remove one")
 
 
 def arrow_rows(path: Path) -> Iterable[object]:
@@ -26,10 +35,17 @@ def arrow_rows(path: Path) -> Iterable[object]:
             except pyarrow.ArrowInvalid:
                 file.seek(0)
                 table = ipc.open_file(file).read_all()
-            rows: list[object] = table.to_pylist()
-            return rows
-    except (OSError, ValueError, LookupError, NotImplementedError, OverflowError) as error:  # these include pyarrow's own
+            return _rows(table, path)
+    except _FAULTS as error:
         raise DataError(f"cannot read the examples in {path}: {one_line(error)}") from error
+
+
+def _rows(table: Any, path: Path) -> list[object]:
+    """The rows of a table of pyarrow. Raises ValueError for a broken one, which would be read beyond its end."""
+    check_names(table.schema.names, str(path))
+    table.validate(full=True)
+    rows: list[object] = table.to_pylist()
+    return rows
 
 
 def saved_rows(path: Path) -> Iterable[object]:
@@ -48,6 +64,7 @@ def saved_rows(path: Path) -> Iterable[object]:
             if "train" not in saved:
                 raise DataError(f"{path} has no split train; give one of its folders: {', '.join(saved) or 'it has none'}")
             saved = saved["train"]
-        return list(saved)
-    except (OSError, ValueError, LookupError, RuntimeError, ImportError, OverflowError) as error:
+        # as it is: pictures would be decoded, and fetched where they are links
+        return _rows(saved.with_format("arrow")[:], path)
+    except (*_FAULTS, RuntimeError, ImportError) as error:
         raise DataError(f"cannot read the rows of {path}: {one_line(error, 300)}") from error

@@ -19,7 +19,10 @@ _LITERAL = re.compile(r"#[^\n]*|'''|\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n
 _THINK = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THOUGHT = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _HEAD = re.compile(r"(def|class|import|from|async def)\s|@\w|`{3}|~{3}")  # begins a statement, even where a bracket is open
-_CODE = re.compile(r"(async def|def|class)\s+\w+\s*[(:\[]|@\w|(from\s+[\w.]+\s+)?import\s+\w")  # as no line of prose begins
+_CODE = re.compile(  # as no line of prose begins
+    r"(async def|def|class)\s+\w+\s*[(:\[]|@[\w.]+\s*(\(|$)|"
+    r"(from\s+[\w.]+\s+)?import\s+(\(|[\w.*]+(\s+as\s+\w+)?\s*([,;#]|$))"
+)
 _TAIL = re.compile(r"(else|elif|except|finally)\b")  # goes on with the statement before it
 _PARSES = 8  # the most attempts to leave out the broken end of a statement
 _AGAIN = 16  # the most characters, for each of the text, that are parsed after brackets that hold no code

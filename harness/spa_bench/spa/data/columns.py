@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from spa_bench.errors import DataError
-from spa_bench.spa.data.turns import NotTrained, turns_in, without_nulls
+from spa_bench.spa.data.turns import NotTrained, is_list, is_talk, turns_in, without_nulls
 
 PAIRS = (
     ("problem", "solution"),
@@ -24,12 +24,15 @@ PAIRS = (
     ("user", "assistant"),
 )
 """An instruction and its answer."""
+OFTEN_OTHERS = ("source", "user")  # columns of PAIRS that say where a row is from, or whose it is, where it has another prompt
 PROMPTS = ("prompt", "instruction", "problem", "question", "query")
 COMPLETIONS = ("completion", "solution", "output", "response", "answer")
 ANSWERS = (*COMPLETIONS, "target")
 INPUTS = ("input", "context")  # that belong to an instruction or a question
 TALKS = ("messages", "conversations", "conversation")
-MORE_TALKS = ("dialogue", "dialog", "chat", "contents", "items", "data")  # where a row has no other shape
+_TEXTS_ALONE = ("dialogue", "dialog", "chat")  # may be texts without names of who speaks
+_MORE_TALKS = (*_TEXTS_ALONE, "contents", "items", "data")
+CHOICES = ("choices", "options", "endings")  # of which an answer may be the number
 SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction", "system_instruction", "meta_instruction")
 TOOLS = ("tools", "functions")
 HISTORY = "history"
@@ -74,9 +77,12 @@ def cells(row: Mapping[str, object]) -> dict[str, object]:
     An answer alone that is JSON of turns stays text, since the prompt may ask for that.
     """
     full = without_nulls(row)
-    full |= {name: str(full[name]) for name in (*ANSWERS, *INPUTS) if type(full.get(name)) is int}
+    choice = any(filled(full.get(name)) for name in CHOICES)  # an answer that is a number is the number of one
+    full |= {name: str(full[name]) for name in (*INPUTS, *(() if choice else ANSWERS)) if type(full.get(name)) is int}
     full |= {name: said["parts"] for name in SYSTEMS if isinstance(said := full.get(name), Mapping) and "parts" in said}
-    asked = {name: turns for name in (*PROMPTS, *INPUTS) if (turns := _turns(full.get(name)))}
+    asked = {name: turns for name in PROMPTS if (turns := _turns(full.get(name)))}
+    if all(blank(full.get(name)) for name in PROMPTS):  # else an input is text for the prompt, JSON or not
+        asked |= {name: turns for name in INPUTS if (turns := _turns(full.get(name)))}
     answers = {name: turns for name in ANSWERS if asked and (turns := _turns(full.get(name)))}
     for names in PREFERENCES:
         both = {name: turns for name in names if (turns := _turns(full.get(name)))}
@@ -88,13 +94,32 @@ def _turns(value: object) -> Sequence[object] | None:
     return turns_in(value) if isinstance(value, str) else None
 
 
+def other_talk(row: Mapping[str, object]) -> str | None:
+    """The column of a conversation in a row of no usual shape.
+
+    Texts alone are one in columns of such a name, and in `data` where nothing but an id is beside it.
+    """
+    for name in _MORE_TALKS:
+        value = row.get(name)
+        if value and is_talk(value):
+            alone = is_list(value) and not any(isinstance(turn, Mapping) for turn in value)
+            if not alone or name in _TEXTS_ALONE or {"id", "data"}.issuperset(row):  # UltraChat has no other columns
+                return name
+    return None
+
+
 def in_lower_case(row: Mapping[str, object]) -> dict[str, str]:
     """Names as they are usually written -> those of `row`, where they differ and it has nothing there (question: Question)."""
+    return {new: names[0] for new, names in _others(tuple(row)).items() if row.get(new) is None and len(names) == 1}
+
+
+@lru_cache(maxsize=64)  # the rows of a file have the same names
+def _others(names: tuple[str, ...]) -> dict[str, list[str]]:
     others: dict[str, list[str]] = {}
-    for name in row:
+    for name in names:
         if (usual := str(name).strip().lower().replace(" ", "_")) != name:
             others.setdefault(usual, []).append(name)
-    return {new: names[0] for new, names in others.items() if row.get(new) is None and len(names) == 1}
+    return others
 
 
 def check_label(row: Mapping[str, object], place: str, labels: str) -> list[str]:
@@ -108,7 +133,7 @@ def check_label(row: Mapping[str, object], place: str, labels: str) -> list[str]
     for name in _LABELS:
         column = name if name in row else next((given for new, given in in_lower_case(row).items() if new == name), name)
         value = row.get(column)
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+        if value is None:
             continue
         known = _known(value)
         kto = labels == "kto" or name == "kto_tag"

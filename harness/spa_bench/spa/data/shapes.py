@@ -29,11 +29,12 @@ from spa_bench.cards.training import ColumnsCard
 from spa_bench.errors import DataError
 from spa_bench.spa.data.columns import (
     ANSWERS,
+    CHOICES,
     COMPLETIONS,
     HISTORY,
     INPUTS,
     MEDIA,
-    MORE_TALKS,
+    OFTEN_OTHERS,
     PAIRS,
     PREFERENCES,
     PROMPTS,
@@ -47,6 +48,7 @@ from spa_bench.spa.data.columns import (
     first,
     in_lower_case,
     listed,
+    other_talk,
 )
 from spa_bench.spa.data.turns import (
     NotTrained,
@@ -65,6 +67,7 @@ from spa_bench.spa.data.turns import (
 )
 from spa_bench.types import Example
 
+_PAIRS = (*PAIRS, ("prompt", "completion"))
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")  # of Anthropic's HH-RLHF
 
 Turns = tuple[tuple[str, str], ...]
@@ -166,9 +169,10 @@ class _Reader:
             if name := first(self.raw, [name for name in TALKS if name not in self.row]):
                 raise Unusable(f"{self.place}: column {name!r} is null; remove the row", f"an empty column {name!r}")
             return None
-        if name := first(self.row, [name for name in MORE_TALKS if is_talk(self.row.get(name)) and self.row[name]]):
-            return "conversations", self._talk(talk_of(self.row[name], self.place, self._use(name)), name)
-        return self._other_pair()
+        if found := self._other_pair():
+            return found
+        name = other_talk(self.row)
+        return None if name is None else ("conversations", self._conversation(name))
 
     def _of_usual_shape(self, *, empty: bool) -> tuple[str, Row] | None:
         """The row by the first shape that fits; `empty`: also by columns of which all are empty."""
@@ -184,18 +188,22 @@ class _Reader:
             return "pairs", self._pair("prompt", "completion")
         if (talk := self._talk_column()) and there(talk):
             return "conversations", self._conversation(talk)
+        asked = [name for name in PROMPTS if not blank(row.get(name))]
         for seen in (row, self.raw) if empty else (row,):  # a null in the answer is a fault of that row
-            for prompt, completion in (*PAIRS, ("prompt", "completion")):
-                if prompt in seen and completion in seen and there(prompt, completion):
+            for prompt, completion in _PAIRS:
+                fits = prompt in seen and completion in seen and not (prompt in OFTEN_OTHERS and asked)
+                if fits and there(prompt, completion):
                     return "instructions", self._single(prompt, completion, prompt not in {"problem", "input"})
         return None
 
     def _other_pair(self) -> tuple[str, Row] | None:
-        """The row by one column that asks and one that answers, which no usual shape puts together."""
-        there = [name for name in (*PROMPTS, INPUTS[0], *ANSWERS) if not blank(self.row.get(name))]
-        prompts = [name for name in PROMPTS if name in there] or [name for name in INPUTS if name in there]
-        answers = [name for name in ANSWERS if name in there]
-        if not prompts or not answers:
+        """The row by one column that asks and one that answers, which no usual shape puts together.
+
+        None where a usual shape of the same question has a null for its answer: another answer may be its last line alone.
+        """
+        prompts, answers = ([name for name in names if not blank(self.row.get(name))] for names in (PROMPTS, ANSWERS))
+        prompts = prompts or ([] if blank(self.row.get("input")) else ["input"])
+        if not prompts or not answers or any(prompt in prompts and name in self.raw for prompt, name in _PAIRS):
             return None
         for names, what in ((prompts, "prompt"), (answers, "completion")):
             if len(names) > 1:
@@ -213,7 +221,9 @@ class _Reader:
     def _conversation(self, name: str) -> Row:
         """A conversation; where it ends with a question, the answer may be in a column of its own."""
         turns = talk_of(self.row[name], self.place, self._use(name))
+        numbers = any(turn.role == "assistant" for turn in turns)  # then a number says something about the conversation
         answers = [column for column in ANSWERS if not blank(self.row.get(column))]
+        answers = [column for column in answers if not (numbers and type(self.raw.get(column)) is int)]
         if turns and turns[-1].role in {"user", "result"} and len(answers) == 1:
             said = turns_of(self.row[self._use(answers[0])], "assistant", self.place, answers[0])
             return self._talk(behind(turns, said), answers[0])
@@ -296,6 +306,11 @@ class _Reader:
         more = more if more.strip() else ""
         if completion not in row:
             raise self._null(completion)
+        if type(row[completion]) is int and (choices := next((name for name in CHOICES if filled(row.get(name))), None)):
+            raise DataError(
+                f"{self.place}: column {completion!r} is {row[completion]}, which may be the number of one of the {choices}; "
+                "write the answer itself as text"
+            )
         if is_list(row.get(prompt)) or not isinstance(row[completion], str):
             talk = self._turns(row.get(prompt, ""), row[completion], self._use(prompt), self._use(completion))
             return replace(talk, given=more)

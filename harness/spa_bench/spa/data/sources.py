@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import zlib
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,7 +19,7 @@ from spa_bench.cards.training import DataCard
 from spa_bench.errors import DataError
 from spa_bench.spa.data.columns import TALKS
 from spa_bench.spa.partition import needs_scores
-from spa_bench.support.arrow import arrow_rows, saved_rows
+from spa_bench.support.arrow import arrow_rows, check_names, saved_rows
 from spa_bench.support.files import opened, unpacked
 from spa_bench.support.hub import HUB, INSTALL, Located, hub_rows
 from spa_bench.support.packing import ENDINGS, decoded, encoding_of
@@ -35,7 +34,7 @@ EMBEDDED = {  # instructions and queries, generated
 }
 _PARQUET = b"PAR1"  # the first bytes of such a file
 _ROWS = ("data", "train", "rows", "examples", "instances")  # of an object: its list of rows
-_SEPARATOR = re.compile(r"sep=(.)\s*")
+_SEPARATOR = re.compile(r'sep=([^"\r\n])\s*')
 _BLOCK = 1024  # rows of a Parquet file that are read at once
 
 
@@ -179,16 +178,20 @@ def _json_rows(path: Path, text: str, *, lines: bool) -> Iterable[Located]:
     if len(found) != 1:
         return [(f"{path}, line {line}", value) for line, value in found]
     content = found[0][1]
-    if lines and not (isinstance(content, list) and all(isinstance(row, dict) for row in content)):
+    if lines and not _are_rows(content):
         return read_values(text, str(path))
     if isinstance(content, dict):
-        names = [name for name in _ROWS if isinstance(content.get(name), list)]
+        names = [name for name in _ROWS if _are_rows(content.get(name))]
         if len(names) != 1 and not any(isinstance(value, str) or name in TALKS for name, value in content.items()):
             raise DataError(f"{path} must hold a list of rows; got dict: write a row a line")
         content = content[names[0]] if len(names) == 1 else [content]
     if not isinstance(content, list):
         raise DataError(f"{path} must hold a list of rows; got {type(content).__name__}")
     return _numbered(path, content)
+
+
+def _are_rows(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
 def _has_lines(text: str) -> bool:
@@ -219,7 +222,7 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
     rows: list[Located] = []
     try:
         names = [name.strip() for name in reader.fieldnames or ()]
-        _check_names(filter(None, names), f"{path}, line {begin - 1}")
+        check_names(filter(None, names), f"{path}, line {begin - 1}")
         reader.fieldnames = names
         for row in reader:
             place = f"{path}, line {begin}"
@@ -236,12 +239,6 @@ def _table_rows(path: Path, text: str, delimiter: str) -> list[Located]:
     return rows
 
 
-def _check_names(names: Iterable[str], place: str) -> None:
-    """Raise DataError for two columns of one name, of which a row would have the last."""
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(f"{place}: two columns are named {twice[0]!r}; rename or remove one")
-
-
 def _parquet_rows(path: Path) -> Iterator[Located]:
     try:
         from pyarrow import parquet
@@ -250,7 +247,7 @@ def _parquet_rows(path: Path) -> Iterator[Located]:
     try:
         with path.open("rb") as file:
             table = parquet.ParquetFile(file)
-            _check_names(table.schema_arrow.names, str(path))
+            check_names(table.schema_arrow.names, str(path))
             rows = itertools.chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(_BLOCK))
             for number, row in enumerate(rows, 1):
                 yield f"{path}, row {number}", row
@@ -267,8 +264,8 @@ def _numbered(source: object, rows: Iterable[object]) -> list[Located]:
 def _unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, UnicodeDecodeError):
         return DataError(
-            f"cannot read the examples in {path}: byte {error.start} is no UTF-8 ({error.reason}); save it as UTF-8, or unpack "
-            "it and give it the ending of its kind"
+            f"cannot read the examples in {path}: byte {error.object[error.start]:#x} is no {error.encoding[:6].upper()} "
+            f"({error.reason}); save it as UTF-8, or unpack it and give it the ending of its kind"
         )
     return DataError(f"cannot read the examples in {path}: {getattr(error, 'strerror', None) or one_line(error)}")
 

@@ -41,14 +41,16 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(_RESULTS, "result"),
 }
 _SPEAKERS = ("human", "ai", "system")  # types of LangChain's turns
-_FIELDS = frozenset({"from", "role", "type", "value", "content", "text", "parts", "tool_calls", "function_call", "system"})
-_IDS = frozenset({"id", "name", "tool_call_id"})
 _ROWS = re.compile(r"\}\n ?\{")  # between the objects of an array, as numpy writes it
 _TEXTS = ("text", "input_text", "output_text")  # types of parts that are text
 _ASKED = ("human", "user", "input", "question", "prompt", "query", "instruction")  # names of a turn's text, and of its answer's
 _ANSWERED = ("assistant", "gpt", "output", "answer", "response", "completion", "bot")
 _MARKS = ("weight", "train", "training", "loss")  # of turns: OpenAI's, Axolotl's, ms-swift's
 _NEVER = frozenset({"0", "0.0", "false"})
+_SAID = ("value", "content", "text", "parts")
+_KNOWN = frozenset({"from", "role", "type", "system", "tool_calls", "function_call", "id", "name", "tool_call_id"}).union(
+    _SAID, _ASKED, _ANSWERED, _MARKS
+)
 
 Role = Literal["user", "assistant", "system", "call", "result"]
 
@@ -80,7 +82,7 @@ class Turn:
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
     """Whether `value` is a list or tuple; text is none."""
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return not isinstance(value, str | bytes) and isinstance(value, Sequence)
 
 
 def turns_of(value: object, role: Role, place: str, name: str) -> list[Turn]:
@@ -178,10 +180,11 @@ def text_of(value: object, place: str) -> str:
 
 def fields_not_read(value: object) -> list[str]:
     """The fields of a column's turns that hold something and are not read, such as `reasoning_content`."""
+    if isinstance(value, str):
+        return []
     turns = [value] if isinstance(value, Mapping) else value if is_list(value) else []
-    known = _FIELDS.union(_IDS, _MARKS, _ASKED, _ANSWERED)
     names = {str(name): found for turn in turns if isinstance(turn, Mapping) for name, found in turn.items() if found}
-    return [name for name in names if name.lower() not in known]
+    return [name for name in names if name.lower() not in _KNOWN]
 
 
 def as_text(value: object) -> str:
@@ -195,8 +198,16 @@ def without_nulls(value: Mapping[str, object]) -> dict[str, object]:
 
 
 def turns_in(text: str) -> Sequence[object] | None:
-    """The turns of a conversation that a text holds as JSON, or as Python writes lists; None for any other text."""
-    return _unpacked(text)
+    """The turns that a text holds as JSON, or as Python writes lists, where each has a known role and says something."""
+    found = _unpacked(text)
+    return found if found is not None and all(map(_speaks, found)) else None
+
+
+def _speaks(turn: object) -> bool:
+    if not isinstance(turn, Mapping) or not any(key in turn for key in (*_SAID, "tool_calls", "function_call")):
+        return False
+    role = turn.get("from", turn.get("role"))
+    return isinstance(role, str) and role.strip().lower() in _ROLES
 
 
 def behind(before: list[Turn], said: list[Turn]) -> list[Turn]:
@@ -275,7 +286,12 @@ def _both(turn: Mapping[str, object], place: str) -> list[Turn]:
     """The turns of an object whose names say who speaks: the system's, the user's and the assistant's, of those that it has."""
     said = {str(name).lower(): value for name, value in turn.items()}
     names = {"system": ("system",), "user": _ASKED, "assistant": _ANSWERED}
-    found = {role: next((name for name in some if name in said), None) for role, some in names.items()}
+    there = {role: [name for name in some if name in said] for role, some in names.items()}
+    for some in there.values():
+        if len(more := [name for name in some if said[name]]) > 1:
+            raise DataError(f"{place}: {' and '.join(map(repr, more))} can both be what one side said; leave one of them")
+        some.sort(key=lambda name: not said[name])
+    found = {role: next(iter(some), None) for role, some in there.items()}
     if not (found["user"] or found["assistant"]):
         return []
     roles: tuple[Role, ...] = ("system", "user", "assistant")
@@ -288,7 +304,7 @@ def _both(turn: Mapping[str, object], place: str) -> list[Turn]:
 
 def _said(turn: Mapping[str, object], role: Role, place: str) -> str:
     calls = _calls(turn, place)
-    value = next((turn[key] for key in ("value", "content", "text", "parts") if key in turn), None)
+    value = next((turn[key] for key in _SAID if key in turn), None)
     if value is None and calls:
         return calls
     if role in {"call", "result"} and value is not None and not (is_list(value) and all(map(_is_part, value))):
@@ -372,6 +388,8 @@ def _json_list(text: str) -> list[object] | None:
 
 def _pruned(value: object) -> object:
     """`value` without nulls at any depth; None for a null, for NaN, and for an object that holds nothing else."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, Mapping):
         return without_nulls(value) or (None if value else value)
     if is_list(value):
