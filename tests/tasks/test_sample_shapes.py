@@ -415,14 +415,6 @@ def test_a_reply_in_lm_evals_samples_is_read_as_one(task: CodeTask, tmp_path: Pa
     assert {str(g.verdict) for g in task.score(read_samples(path, task, cut=False), sandbox)} == {"passed"}
 
 
-def test_a_program_with_a_fence_in_its_docstring_is_no_reply(task: CodeTask, tmp_path: Path, sandbox: InProcessJudge):
-    names = {p.id: p.entry_point for p in task.problems}
-    texts = {i: f'"""Use.\n\n```python\n{names[i]}(1)\n```\n"""\n{text}' for i, text in programs(task, RIGHT).items()}
-    path = tmp_path / "s.jsonl"
-    path.write_text("\n".join(json.dumps({"task_id": i, "text": text}) for i, text in texts.items()))
-    assert {str(g.verdict) for g in task.score(read_samples(path, task, cut=False), sandbox)} == {"passed"}
-
-
 def test_a_function_is_named_as_python_reads_names(tmp_path: Path):
     prompt = 'def to_\u00b5m(x):\n    """Thousandfold."""\n'
     row = {"task_id": "n/0", "prompt": prompt, "entry_point": "to_\u00b5m", "test": "def check(candidate):\n    pass\n"}
