@@ -13,6 +13,7 @@ import pytest
 
 from doubles import mock_run
 from spa_bench.cards.task import load_task_card
+from spa_bench.compare.leaderboard import build_rows, find_results, markdown
 from spa_bench.errors import CardError
 from spa_bench.publish.show import ending
 from spa_bench.runs import sanitisers
@@ -92,6 +93,16 @@ def test_runs_with_another_sanitiser_are_not_compared(card: Path, sandbox: Any, 
     card.write_text(card.read_text() + line + "\n")
     folder = mock_run(tmp_path / "runs", card, lambda request: ANSWERS[request.problem_id], n=1)
     assert folder.read_json("sanitisers.json") is None
+
+
+def test_a_page_says_where_all_its_rows_are_of_evalplus_sanitiser(card: Path, sandbox: Any, tmp_path: Path):
+    mock_run(tmp_path / "ours", card, lambda request: ANSWERS[request.problem_id], n=1)
+    card.write_text(card.read_text() + 'sanitiser = "evalplus"\n')
+    mock_run(tmp_path / "theirs", card, lambda request: ANSWERS[request.problem_id], n=1)
+    said = "Answers were sanitised as by evalplus (task.sanitiser=evalplus)."
+    for places, wanted in ((["ours"], False), (["theirs"], True), (["ours", "theirs"], False)):
+        rows = build_rows(find_results([tmp_path / place for place in places]))
+        assert (said in markdown(rows, reference=None, command="x")) == wanted
 
 
 def test_the_rules_of_evalplus_go_with_its_sanitiser_unless_another_is_named(card: Path):

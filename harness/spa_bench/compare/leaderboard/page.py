@@ -38,7 +38,8 @@ def markdown(
     """The whole page; the same rows give the same bytes. `budgets` are by the key of their table, which then shows them too."""
     parts = ["# Leaderboard\n", f"Made by `{command}`; do not edit by hand.\n"]
     for key, mine in by_table(rows).items():
-        about = f"{mine[0].covered}, model {', '.join(sorted({r.model for r in mine}))}.{_pairs(mine)} {measured_line(mine)}"
+        models = ", ".join(sorted({r.model for r in mine}))
+        about = f"{mine[0].covered}, model {models}.{_pairs(mine)}{_sanitised(mine)} {measured_line(mine)}"
         parts.append(f"## {_escape(mine[0].version)}\n\n{_escape(about.rstrip())}\n")
         parts.append(f"{line}\n" if (line := signal_line(mine)) else "")
         parts.append(f"**{LEAD}**: {_escape(line)}\n" if (line := quality_line(mine)) else "")
@@ -62,6 +63,12 @@ def _pairs(rows: Sequence[LeaderboardRow]) -> str:
     """The training pairs of the rows as a sentence; "" where nothing is trained, and for the embedded model's own task."""
     names = sorted({row.pairs for row in rows} - {""})
     return f" Trained on {', '.join(names)}." if names else ""
+
+
+def _sanitised(rows: Sequence[LeaderboardRow]) -> str:
+    """A sentence where all programs were graded as evalplus' sanitiser makes them, which is no card's default; else ""."""
+    names = {row.result["spec"]["task"].get("sanitiser") for row in rows}
+    return " Answers were sanitised as by evalplus (task.sanitiser=evalplus)." if names == {"evalplus"} else ""
 
 
 def _code(name: str) -> str:
