@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TypeVar, cast
 
 from spa_bench.errors import SandboxError
@@ -192,11 +191,8 @@ _Kept = tuple[Grader, ExitStack]  # a worker's grader, and what ends its process
 
 def _software(packages: Sequence[str]) -> dict[str, str]:
     """What decides a verdict beside program and tests: the versions of Python and of `packages` here, and our own code."""
-    found = {"python": platform.python_version(), "code": provenance.source_hash("grading", "sandbox")}
-    for name in packages:
-        with suppress(PackageNotFoundError):  # the sandbox says so
-            found[name] = version(name)
-    return found
+    ours = {"python": platform.python_version(), "code": provenance.source_hash("grading", "sandbox")}
+    return ours | provenance.installed(*packages)  # the sandbox says what is not installed
 
 
 def _begin(at: Keeps, *, name: str, setting: _GradingSetting) -> None:

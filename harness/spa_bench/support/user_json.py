@@ -29,7 +29,7 @@ def read_values(text: str, place: str) -> Iterator[tuple[str, Any]]:
 
     Raises DataError as read_json.
     """
-    stripped = ((number, line.strip("\ufeff \t\r")) for number, line in enumerate(text.split("\n"), 1))
+    stripped = ((number, stripped_line(line)) for number, line in enumerate(text.split("\n"), 1))
     lines = [(number, line) for number, line in stripped if line]
     spread = spread_values(text) if len(lines) > 1 and lines[0][1] in ("{", "[") else None
     if spread is not None:
@@ -37,6 +37,11 @@ def read_values(text: str, place: str) -> Iterator[tuple[str, Any]]:
         return
     for number, line in lines:
         yield f"{place}, line {number}", read_json(line, f"{place}, line {number}")
+
+
+def stripped_line(line: str) -> str:
+    """A line of JSON without blanks and marks of an encoding around it."""
+    return line.strip("\ufeff \t\r")
 
 
 def spread_values(text: str) -> list[tuple[int, Any]] | None:

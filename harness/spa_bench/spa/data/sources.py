@@ -24,7 +24,7 @@ from spa_bench.support.files import opened, unpacked
 from spa_bench.support.hub import HUB, INSTALL, Located, hub_rows
 from spa_bench.support.packing import ENDINGS, decoded, encoding_of
 from spa_bench.support.text import one_line
-from spa_bench.support.user_json import read_json, read_values, spread_values
+from spa_bench.support.user_json import read_json, read_values, spread_values, stripped_line
 
 WRITTEN = ("code", "text")  # domains of our own queries
 EMBEDDED = {  # instructions and queries, generated
@@ -131,7 +131,7 @@ def _each(path: Path) -> Iterator[Located]:
         yield from _json_rows(path, _text(path), lines=not name.endswith(".json"))
     else:
         for number, line in enumerate(_lines(path), 1):
-            if line := line.strip("\ufeff \t\r"):
+            if line := stripped_line(line):
                 place = f"{path}, line {number}"
                 yield place, read_json(line, place)
 
@@ -165,15 +165,17 @@ def _lines(path: Path) -> Generator[str]:
 def _has_a_value_a_line(path: Path) -> bool:
     """Whether a file of JSON lines looks like one: its first line neither begins a list nor is an object's first bracket."""
     with closing(_lines(path)) as lines:
-        first = next(filter(None, (line.strip("\ufeff \t\r") for line in lines)), "")
+        first = next(filter(None, map(stripped_line, lines)), "")
     return first != "{" and not first.startswith("[")
 
 
 def _json_rows(path: Path, text: str, *, lines: bool) -> Iterable[Located]:
     """The rows of a list, or of values behind one another; `lines`: what is neither is read as JSON lines."""
-    if _has_lines(text) or (found := spread_values(text)) is None:
-        if lines or _has_lines(text):
-            return read_values(text, str(path))
+    a_line_each = _has_lines(text)
+    found = None if a_line_each else spread_values(text)
+    if found is None and (lines or a_line_each):
+        return read_values(text, str(path))
+    if found is None:
         found = [(1, read_json(text, str(path)))]
     if len(found) != 1:
         return [(f"{path}, line {line}", value) for line, value in found]
