@@ -9,6 +9,15 @@ from typing import Any
 
 import pytest
 
+# Addresses are followed and answers unpacked after the call that asks for it. Here that takes a while, so that a test which
+# does not wait fails on every machine, and not once in a while on a busy one.
+LATER = """{
+  const listen = window.addEventListener, read = Response.prototype.text, wait = (act) => setTimeout(act, 100);
+  window.addEventListener = (name, act, ...more) =>
+    listen.call(window, name, name === "hashchange" ? (event) => wait(() => act(event)) : act, ...more);
+  Response.prototype.text = async function () { await new Promise(wait); return read.call(this); };
+}"""
+
 
 @dataclass
 class Opened:
@@ -50,6 +59,7 @@ def open_page(chromium: Any) -> Iterator[Open]:
             viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=script, offline=True
         )
         contexts.append(context)
+        context.add_init_script(LATER)
         found = Opened(context.new_page())
         pages.append(found)
 
@@ -65,7 +75,10 @@ def open_page(chromium: Any) -> Iterator[Open]:
         found.tab.on("pageerror", lambda error: found.said.append(str(error)))
         found.tab.on("dialog", lambda dialog: (found.said.append(dialog.message), dialog.dismiss()))
         found.tab.goto(path.resolve().as_uri() + place)
-        if script and 'id="vega"' in path.read_text(encoding="utf-8"):
+        text = path.read_text(encoding="utf-8")
+        if script and 'id="browser"' in text:
+            found.tab.wait_for_selector("#browser[data-problem]", timeout=60_000)
+        if script and 'id="vega"' in text:
             found.tab.wait_for_selector("html[data-charts=done]", timeout=60_000)
         return found
 

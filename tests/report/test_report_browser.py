@@ -149,7 +149,7 @@ def test_a_sampler_in_detail_has_its_matrix_as_map_and_as_numbers(open_page: Ope
     opened = open_page(page)
     opened.tab.locator(".metrics tbody a", has_text="gamma").click()
     detail = opened.tab.locator("details.sampler[open]")
-    assert detail.count() == 1
+    detail.wait_for()  # an address is followed after the click; more than one is refused here
     detail.locator(".matrix .vega svg").wait_for()
     assert detail.locator(".matrix [data-kind=kl] td").count() == 16
     detail.locator("select.kind").select_option("tv")
@@ -226,6 +226,7 @@ def test_answers_are_told_by_verdict_member_and_draw_and_equal_ones_joined(open_
     opened.tab.select_option("#verdict", "passed")
     assert all("✓ passed" in t for t in opened.tab.locator(".answer").all_inner_texts())
     opened.tab.goto(plain.as_uri() + "#/problem/t%40t-1/t%2F1?runs=1")
+    opened.tab.locator(".answer", has_text="beta, seed 1").first.wait_for()
     opened.tab.select_option("#verdict", "")
     opened.tab.check("#together")
     assert opened.tab.locator(".answer summary").first.inner_text().endswith("equal answers")

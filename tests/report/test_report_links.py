@@ -166,7 +166,6 @@ def test_addresses_that_number_the_runs_still_open_them(open_page: Open, plain: 
 
 def test_samplers_stand_side_by_side_with_one_seed_each_and_the_words_of_their_parts(open_page: Open, plain: Path):
     opened = open_page(plain)
-    opened.tab.wait_for_selector(".answer")
     opened.tab.click("#beside")
     heads = opened.tab.locator(".column h4").all_inner_texts()
     assert sorted(heads) == ["=1+1, seed 0", "alpha, seed 0", "beta, seed 1"]
@@ -179,9 +178,15 @@ def test_samplers_stand_side_by_side_with_one_seed_each_and_the_words_of_their_p
     assert all(opened.tab.locator(".column").nth(i).locator(".answer").count() for i in range(3))
 
 
+def test_who_is_quicker_than_the_answers_waits_for_them(open_page: Open, plain: Path):
+    opened = open_page(plain)
+    opened.tab.reload(wait_until="commit")
+    opened.tab.click("#beside")
+    assert opened.tab.locator(".column").count() == 3
+
+
 def test_columns_fit_a_phone(open_page: Open, plain: Path):
     opened = open_page(plain, width=390)
-    opened.tab.wait_for_selector(".answer")
     opened.tab.click("#beside")
     assert opened.tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.tab.evaluate("document.getElementById('cards').scrollWidth") > 390

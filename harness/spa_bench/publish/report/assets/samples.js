@@ -316,6 +316,7 @@
       if (turn !== state.turn) return; // another was opened meanwhile
       state.content = content;
     } catch (error) {
+      browser.inert = false;
       $("problem-said").textContent = `This browser cannot unpack the answers (${error.message}); it needs DecompressionStream.`;
       return;
     }
@@ -328,6 +329,7 @@
     options();
     show();
     browser.dataset.problem = String(place);
+    browser.inert = false;
     window.spaBench.ready ??= performance.now();
     if (focus) {
       $("problem-title").scrollIntoView();
@@ -392,5 +394,6 @@
   });
   addEventListener("hashchange", () => follow(false));
   browser.hidden = false;
+  browser.inert = true; // until the first answers are read
   follow(true);
 })();
