@@ -296,7 +296,7 @@ def _judged(name: str, quality: float, *, lacks: tuple[int, int]) -> dict[str, A
     result["problems"], result["spec"]["task"]["problems_n"] = result["problems"][:3], 3
     [first] = result["runs"]
     for columns in (first["values"], *first["values_at"].values()):
-        columns |= {metric: column[:3] for metric, column in table.items()}
+        columns |= {metric: column[:3] for metric, column in columns.items()}
     result["runs"] = [copy.deepcopy(first) | {"seed": seed} for seed in (0, 1)]
     for run, place in zip(result["runs"], lacks, strict=True):
         run["values"]["quality[judged]"][place] = None
