@@ -257,7 +257,8 @@ def sign(distance: Estimate) -> Outcome:
 
 def members(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 6: nothing changes from 8 to 12 adapters. Each sampler has a claim; metrics that depend on n are at n = 8."""
-    ranked = sorted(by_series(points).items(), key=lambda kv: _ORDER.index(kv[1][0].point.role))
+    places = {role: place for place, role in enumerate(_ORDER)}  # others, such as merge, come behind these
+    ranked = sorted(by_series(points).items(), key=lambda kv: places.get(kv[1][0].point.role, len(places)))
     return [_flat(name, series, judged_of(points)) for name, series in ranked]
 
 
