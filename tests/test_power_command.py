@@ -213,6 +213,16 @@ def test_pilots_that_cannot_be_paired_are_refused(
     assert call("power", "--pilot", tmp_path / "cache", other).error().endswith("cache is not there; give a run folder")
 
 
+@pytest.mark.parametrize("metric", ["vendi", "any_of_n", "pass@K"])
+def test_a_pilot_of_a_metric_that_depends_on_n_is_at_one_n(
+    metric: str, call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path
+):
+    few, many = (mock_run(tmp_path / str(n), three, right_in(), n=n).path for n in (2, 3))
+    error = call("power", "--pilot", few, many, "--metric", metric).error()
+    assert error == f"{metric} is of all answers to a problem, 2 in {few} and 3 in {many}; a pilot needs as many for both"
+    assert asked(call, "--pilot", few, many, "--metric", "diversity_score")["seeds"] == 1
+
+
 # what cannot be ------------------------------------------------------------------------------------------------------
 
 
