@@ -79,8 +79,8 @@ def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Seq
         measured.append(
             MeasuredPoint(points[place], LeaderboardRow(results[0], label), tuple(run.metrics() for run in ordered))
         )
-    for one, other in pairwise(measured):
-        _check_problems(one, other)
+    for before, after in pairwise(measured):
+        _check_problems(before, after)
     return measured
 
 
