@@ -112,6 +112,13 @@ def test_points_on_other_problems_are_not_paired_in_a_table_of_what_is_there(stu
     assert "task.problems_hash: " in error
 
 
+def test_pages_below_a_file_are_one_line_and_the_runs_are_kept(study: Call, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    error = study("temperature", "--grid", "0", "--write", tmp_path / "file" / "pages").error()
+    assert error == f"cannot make {tmp_path / 'file' / 'pages'}: Not a directory; use another --write"
+    assert "2 done" in study("temperature", "--grid", "0").err
+
+
 def test_json_prints_the_rows_and_nothing_else(study: Call):
     rows = json.loads(study("temperature", "--json").out)
     assert [(row["label"], row["axis"]) for row in rows] == [
