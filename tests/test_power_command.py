@@ -79,6 +79,7 @@ def test_the_table_says_what_it_assumes(call: Call):
     assert "paired by problem, 95% confidence, shown with chance 0.8; spread over problems 0.250" in notes[1]
     assert "(rate 0.5, 4 draws, correlation 0.5), one seed" in notes[1]
     assert "chance" not in call("power", "--problems", 164).out.splitlines()[0]
+    assert "paired by problem, 99.58% confidence" in call("power", "--problems", 164, "--confidence", 1 - 0.05 / 12).out
 
 
 def test_too_few_seeds_are_said_in_words(call: Call):

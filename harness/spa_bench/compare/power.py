@@ -254,9 +254,10 @@ def table(design: Design, table_rows: Sequence[PowerRow]) -> str:
         [
             tabulate(body, heads, disable_numparse=True, colalign=["right"] * len(heads)),
             "",
-            f"paired by problem, {design.confidence:.0%} confidence, shown with chance {design.power:g}; "
+            f"paired by problem, {100 * design.confidence:.4g}% confidence, shown with chance {design.power:g}; "
             f"spread over problems {design.spread:.3f} ({design.source}), {seeds}",
-            "this is for one comparison; for the best of m samplers give --confidence the value of 1 - 0.05 / m",
+            "this is for one comparison; give --confidence the value of 1 - 0.05 / m for m samplers against a reference, "
+            "and of 1 - 0.1 / (m (m - 1)) for the best of m, which may be any of them",
             *notes(design, table_rows),
         ]
     )
