@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -9,12 +10,13 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from doubles import RIGHT, WRONG, InProcessJudge, mock_run
-from made_up import PROBLEMS, hashed_anew, made_up
+from made_up import PROBLEMS, estimated_anew, hashed_anew, made_up, open_ended
 from spa_bench.compare.leaderboard import (
     as_csv,
     as_latex,
@@ -278,6 +280,29 @@ def test_the_temperature_sweep_is_of_samplers_that_differ_in_the_temperature_alo
     assert set(found[1]) == {"cold", "warm"}
 
 
+def test_seeds_that_lack_values_of_other_problems_have_no_front_where_one_problem_is_left():
+    made = [_judged("a", 5.0, lacks=(0, 1)), _judged("b", 4.0, lacks=(1, 0))]
+    assert front_of(build_rows(made)) is None
+    assert "Quality and diversity together" not in markdown(build_rows(made), reference=None, command="x")
+    made = [_judged("a", 5.0, lacks=(0, 0)), _judged("b", 4.0, lacks=(0, 0))]
+    found = front_of(build_rows(made))
+    assert found is not None
+    assert found[0].hypervolume.n == 2
+
+
+def _judged(name: str, quality: float, *, lacks: tuple[int, int]) -> dict[str, Any]:
+    """Two seeds of judged answers to 3 problems; each seed lacks the quality of one of them."""
+    result = open_ended(name, quality, 2.0)
+    result["problems"], result["spec"]["task"]["problems_n"] = result["problems"][:3], 3
+    [first] = result["runs"]
+    for columns in (first["values"], *first["values_at"].values()):
+        columns |= {metric: column[:3] for metric, column in columns.items()}
+    result["runs"] = [copy.deepcopy(first) | {"seed": seed} for seed in (0, 1)]
+    for run, place in zip(result["runs"], lacks, strict=True):
+        run["values"]["quality[judged]"][place] = None
+    return estimated_anew(hashed_anew(result))
+
+
 def test_a_reference_that_several_rows_begin_with_names_them(board: list[LeaderboardRow]):
     twins = [replace(board[0], label="single[temperature=0.5]"), replace(board[1], label="single@abc123"), *board[2:]]
     with pytest.raises(UsageError, match=r"^2 rows are of the reference 'single': name one of single@abc123, single\[temp"):
@@ -373,6 +398,12 @@ def test_latex_escapes_names_and_makes_intervals_small(board: list[LeaderboardRo
     assert "\\textbf{" in page
     assert "{\\scriptsize [" in page
     assert page.count("\\begin{tabular}") == 1
+
+
+def test_latex_reads_no_name_as_an_argument_or_a_dash():
+    made = [made_up(name, quality=0.5, spread=0.5, seed=i) for i, name in enumerate(("[0.5]", "*all", "a--b---c"))]
+    firsts = {line.partition("&")[0].strip() for line in as_latex(build_rows(made)).splitlines() if "&" in line}
+    assert firsts == {"sampler", "{}[0.5]", "{}*all", "a-{}-b-{}-{}-c"}  # behind a row's end, [0.5] is a length
 
 
 def test_csv_has_a_line_for_every_metric_of_every_row(board: list[LeaderboardRow]):

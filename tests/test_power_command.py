@@ -79,6 +79,7 @@ def test_the_table_says_what_it_assumes(call: Call):
     assert "paired by problem, 95% confidence, shown with chance 0.8; spread over problems 0.250" in notes[1]
     assert "(rate 0.5, 4 draws, correlation 0.5), one seed" in notes[1]
     assert "chance" not in call("power", "--problems", 164).out.splitlines()[0]
+    assert "paired by problem, 99.58% confidence" in call("power", "--problems", 164, "--confidence", 1 - 0.05 / 12).out
 
 
 def test_too_few_seeds_are_said_in_words(call: Call):
@@ -211,6 +212,16 @@ def test_pilots_that_cannot_be_paired_are_refused(
     other = mock_run(tmp_path / "other", three, right_in()).path
     assert "are runs on other problems" in call("power", "--pilot", one, other).error()
     assert call("power", "--pilot", tmp_path / "cache", other).error().endswith("cache is not there; give a run folder")
+
+
+@pytest.mark.parametrize("metric", ["vendi", "any_of_n", "pass@K"])
+def test_a_pilot_of_a_metric_that_depends_on_n_is_at_one_n(
+    metric: str, call: Call, sandbox: InProcessJudge, three: Path, tmp_path: Path
+):
+    few, many = (mock_run(tmp_path / str(n), three, right_in(), n=n).path for n in (2, 3))
+    error = call("power", "--pilot", few, many, "--metric", metric).error()
+    assert error == f"{metric} is of all answers to a problem, 2 in {few} and 3 in {many}; a pilot needs as many for both"
+    assert asked(call, "--pilot", few, many, "--metric", "diversity_score")["seeds"] == 1
 
 
 # what cannot be ------------------------------------------------------------------------------------------------------

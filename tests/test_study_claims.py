@@ -249,10 +249,10 @@ def test_orders_of_an_open_ended_task_have_distinct_k_and_its_quality_counts_as_
     assert (first.outcome, second.outcome) == (HOLDS, HOLDS)
 
 
-def adapters(pass5: float, *, counts: tuple[int, ...] = (4, 8, 12)) -> list[Any]:
+def adapters(pass5: float, *, counts: tuple[int, ...] = (4, 8, 12), role: str = "influence") -> list[Any]:
     return [
         point(
-            "influence",
+            role,
             {
                 "pass@1": rates(0.6, shape_seed=1),
                 "pass@4": rates(0.7, shape_seed=6),
@@ -286,6 +286,12 @@ def test_figure_6_takes_the_two_largest_and_says_so_where_the_papers_are_not_the
     assert "the paper's 8 and 12 are not both here" in claim.states
     assert not claim.papers
     assert claims_of("members", adapters(0.8))[0].papers
+
+
+def test_figure_6_has_a_claim_for_samplers_that_the_paper_does_not_have_behind_its_own():
+    made = [*adapters(0.8, role="balanced"), *adapters(0.8, role="merge"), *adapters(0.8)]
+    names = [claim.states.partition(" adapters of ")[2] for claim in claims_of("members", made)]
+    assert names == ["spa-influence", "merge-balanced", "merge"]
 
 
 def shares(qualities: dict[float, float]) -> list[Any]:

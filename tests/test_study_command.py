@@ -102,6 +102,23 @@ def test_two_runs_of_one_point_and_seed_are_not_chosen_between(study: Call, tmp_
     assert "are of one sampler and seed (task.seconds: " in error
 
 
+def test_points_on_other_problems_are_not_paired_in_a_table_of_what_is_there(study: Call, three: Path):
+    study("temperature", "--grid", "0")
+    problems = three.with_name("three.jsonl")
+    problems.write_text(problems.read_text().replace("Return", "Give"))
+    study("temperature", "--grid", "1")
+    error = study("temperature", "--table-only").error()
+    assert error.startswith("base[temperature=0] and base[temperature=1] cannot be paired, for they are on other problems")
+    assert "task.problems_hash: " in error
+
+
+def test_pages_below_a_file_are_one_line_and_the_runs_are_kept(study: Call, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    error = study("temperature", "--grid", "0", "--write", tmp_path / "file" / "pages").error()
+    assert error == f"cannot make {tmp_path / 'file' / 'pages'}: Not a directory; use another --write"
+    assert "2 done" in study("temperature", "--grid", "0").err
+
+
 def test_json_prints_the_rows_and_nothing_else(study: Call):
     rows = json.loads(study("temperature", "--json").out)
     assert [(row["label"], row["axis"]) for row in rows] == [

@@ -163,6 +163,40 @@ def test_values_that_are_gone_on_many_problems_are_a_loss_and_on_few_are_not(bas
     assert "p0" in line.note
 
 
+def _null_in(metric: str, *, seed: int, problems: slice) -> Change:
+    """A change that takes the values of one seed away."""
+
+    def change(result: Result) -> None:
+        [values] = [run["values"] for run in result["runs"] if run["seed"] == seed]
+        values[metric][problems] = [None] * len(values[metric][problems])
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"),
+    [((slice(60),), "60 of 60 problems"), ((slice(2, 5), slice(10, 20)), "13 of 60 problems")],
+    ids=["one seed lacks all", "seeds lack other problems"],
+)
+def test_values_that_are_gone_in_single_seeds_are_a_loss(
+    problems: tuple[slice, ...], said: str, baseline: Path, tmp_path: Path
+):
+    changes = [_null_in("average_kl[i<j]", seed=seed, problems=part) for seed, part in zip((7, 8), problems, strict=False)]
+    verdict = check(candidate(tmp_path, one_after_another(*changes), seeds=(7, 8)), baseline)
+    [line] = verdict.subjects[0].red
+    assert (line.metric, line.outcome) == ("average_kl[i<j]", "lost")
+    assert f"no value on {said} that have one in the baseline, " in line.note
+
+
+def test_a_seed_without_any_value_in_the_baseline_leaves_the_others(tmp_path: Path):
+    old = simulated("s", range(6))
+    _null_in("average_kl[i<j]", seed=2, problems=slice(60))(old)
+    verdict = check(candidate(tmp_path, kl=0.2), saved(tmp_path, "old", old))
+    [line] = verdict.subjects[0].red
+    assert (line.metric, line.outcome) == ("average_kl[i<j]", "drop")
+    assert line.visible is not None
+
+
 def test_a_metric_that_the_baseline_does_not_have_is_said_and_the_rest_compared(tmp_path: Path):
     old = simulated("s", range(5))
     _without("average_kl[i<j]")(old)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,23 @@ def test_what_all_answers_reach_together_is_not_compared_at_another_n():
         assert line.note == f"it is of all answers to a problem, and n is 4 in the baseline and {n} now"
     again = compare_rows(few, of_choices(4, range(5, 7)))
     assert {one.metric for one in again.metrics if one.decision.difference.value is not None} >= {"majority_vote[mc]"}
+
+
+def test_the_means_of_both_sides_differ_by_what_is_between_them_also_where_seeds_lack_values():
+    rows = []
+    for name, quality in (("a", 5.0), ("b", 5.5)):
+        result = open_ended(name, quality, 2.0)
+        low = copy.deepcopy(result["runs"][0]) | {"seed": 1}
+        low["values"]["quality[judged]"] = [value - 2 for value in low["values"]["quality[judged]"]]
+        result["runs"].append(low)
+        if name == "b":
+            result["runs"][0]["values"]["quality[judged]"][:60] = [None] * 60
+        rows.append(LeaderboardRow(estimated_anew(hashed_anew(result)), name))
+    [line] = [one for one in compare_rows(*rows).metrics if one.metric == "quality[judged]"]
+    assert line.decision.difference.value == pytest.approx(0.5)
+    assert line.a is not None
+    assert line.b is not None
+    assert line.b - line.a == pytest.approx(0.5)
 
 
 def of_classes(n: int, seeds: range) -> LeaderboardRow:

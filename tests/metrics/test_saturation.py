@@ -107,3 +107,13 @@ def test_one_problem_determines_nothing():
     law = fit(SHARES, scores(saturating)[:, :, :1], tolerance=0.05)
     for one in (law.plateau, law.shortfall, law.scale, law.recommended):
         assert (one.value, one.reason) == (None, "not determined: 1 problem with a value at every share")
+
+
+def test_seeds_and_problems_without_a_score_at_some_share_do_not_count():
+    table = scores(saturating, noise=0.1)
+    gaps = np.concatenate([table, np.full((len(SHARES), 1, 60), 0.9)], axis=1)
+    gaps = np.concatenate([gaps, np.full((len(SHARES), gaps.shape[1], 1), 0.9)], axis=2)
+    gaps[1, -1], gaps[2, :, -1] = np.nan, np.nan  # a seed that lacks a share, and a problem that does
+    found, wanted = (fit(SHARES, one, tolerance=0.05).plateau for one in (gaps, table))
+    assert (found.value, found.low, found.high) == pytest.approx((wanted.value, wanted.low, wanted.high))
+    assert found.n == 60

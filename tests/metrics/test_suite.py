@@ -25,7 +25,7 @@ from spa_bench.metrics.suite import (  # fmt: skip
     sizes_up_to,
     value_bounds,
 )
-from spa_bench.types import Behaviour, Divergence
+from spa_bench.types import Behaviour, Choices, Divergence
 
 RIGHT, OTHER, WRONG = "def f(x):\n    return x + 1", "def f(x):\n    return 1 + x", "def f(x):\n    return x"
 
@@ -91,6 +91,27 @@ def test_behaviours_vote_and_give_partial_fitness():
     assert found["majority_vote[behaviour]"] == [0.5]  # a tie of a right and a wrong one
     assert found["qd_score[ast]"] == [pytest.approx((1 + 1 + 0.5) / 4)]
     assert found["effective_diversity[behaviour,ran]"] == [0.5]
+
+
+def test_a_problem_without_any_answer_counts_as_without_votes_and_behaviours():
+    def made(problem: str, digest: str, **changes: Any) -> Samples:
+        acts = [
+            Behaviour(problem=problem, member=0, draw=i, digest=digest, ran=bool(digest), right=0, probes=0) for i in range(4)
+        ]
+        return samples(problem, (RIGHT,) * 4, behaviours=acts, **changes)
+
+    nothing: dict[str, Any] = {"failed": [True] * 4, "passed": [False] * 4}
+    liked = Choices(problem="p", logprobs=[[0.0, -1.0]], greedy=[[True]], tokens=[1], matrices={}, members={})
+    found = measure_samples(
+        [made("p", "a", choices=2, preferences=liked), made("q", "", choices=2, **nothing), made("r", "", **nothing)]
+    )
+    assert found.values["majority_vote[mc]"] == found.values["pass@1[mc]"] == [1.0, 0.0, None]
+    assert found.values["pass@1"] == found.values["majority_vote[behaviour]"] == [1.0, 0.0, 0.0]
+    assert found.values["distinct_k[behaviour]"] == [1.0, 0.0, 0.0]
+    assert found.values["effective_diversity[behaviour,ran]"] == [0.25, 0.0, 0.0]
+    assert found.at[2]["effective_diversity[behaviour,ran]"] == [0.5, 0.0, 0.0]
+    unknown = measure_samples([made("p", ""), made("q", "", **nothing)]).values  # a task that records no behaviour
+    assert unknown["majority_vote[behaviour]"] == unknown["distinct_k[behaviour]"] == [None, None]
 
 
 def test_members_have_a_pass_rate_each_and_pass_at_k_takes_one_draw_of_each():

@@ -75,6 +75,16 @@ def test_a_classifier_tells_heaps_apart_and_the_same_items_not():
     assert classifier_auc(x[:2], x[2:4], [0, 1, 2, 3], seed=0) is None
 
 
+@pytest.mark.parametrize(("items", "dimensions"), [(8, 8), (16, 32)])
+def test_small_sets_that_are_alike_have_half_on_average(items, dimensions):
+    rng = np.random.default_rng(3)
+    names = range(2 * items)
+    found = [classifier_auc(*rng.normal(size=(2, items, dimensions)), names, seed=seed) for seed in range(100)]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.05)  # scores of all folds together gave 0.35 and 0.43
+    same = np.full((items, dimensions), 0.1)
+    assert classifier_auc(same, same, names, seed=0) == 0.5
+
+
 def test_our_frontier_ranks_sets_as_mauve_text_does():
     mauve = pytest.importorskip("mauve", reason="mauve-text is not installed: pip install 'spa-bench[mauve]'")
     rng = np.random.default_rng(3)

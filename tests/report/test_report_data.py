@@ -15,9 +15,10 @@ from spa_bench.compare.leaderboard import save
 from spa_bench.errors import StoreError
 from spa_bench.publish.report import read
 from spa_bench.publish.report.partition import Partition
+from spa_bench.publish.report.runs import mean_matrices
 from spa_bench.runs.folder import SCHEMA_VERSION, RunFolder, open_run
 from spa_bench.runs.log import Log
-from spa_bench.types import Grade, Key, Verdict
+from spa_bench.types import Choices, Divergence, Grade, Key, Verdict
 
 
 def said(*paths: Path) -> str:
@@ -234,8 +235,22 @@ def test_divergences_are_means_over_problems(tmp_path: Path):
     made_run(tmp_path, members=2)
     matrices = read([tmp_path]).runs[0].matrices
     assert matrices is not None
-    assert matrices.problems == 3
+    assert matrices.problems["kl"] == 3
     assert matrices.means["kl"] == [[0.0, 0.011], [0.011, 0.0]]
+
+
+def test_a_problem_with_choices_counts_once_behind_a_mean_of_divergences():
+    kl = [[0.0, 1.0], [2.0, 0.0]]
+    scored = [Divergence(problem=p, tokens=1, matrices={"kl": kl}, members={}, overall={}) for p in "abc"]
+    chosen = [
+        Choices(
+            problem=p, logprobs=[[0.0, -1.0]] * 2, greedy=[[True]] * 2, tokens=[1], matrices={"kl[choices]": kl}, members={}
+        )
+        for p in "ab"
+    ]
+    matrices = mean_matrices(scored, chosen)
+    assert matrices is not None
+    assert matrices.problems == {"kl": 3, "kl[choices]": 2}
 
 
 def test_one_member_has_no_divergences(tmp_path: Path):

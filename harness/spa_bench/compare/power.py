@@ -26,7 +26,7 @@ from spa_bench.metrics.power import (
     spread_of_pilot,
     spread_of_rates,
 )
-from spa_bench.metrics.suite import ALIASES, is_rate
+from spa_bench.metrics.suite import ALIASES, depends_on_n, is_of_all, is_rate
 from spa_bench.runs.find import opened, run_paths
 from spa_bench.runs.folder import RunFolder, check_place, group_hash, is_run, open_run
 from spa_bench.support.text import did_you_mean
@@ -102,13 +102,19 @@ def of_rates(rate: float | None, draws: int | None, correlation: float | None, a
 def read_pilot(first: Path, second: Path, metric: str) -> Pilot:
     """Scores of `metric` of two runs, or of two folders that each hold the seeds of one sampler.
 
-    Raises UsageError when the two have other problems or numbers of seeds, or no such metric; StoreError for no runs.
+    Raises UsageError when the two have other problems or numbers of seeds, other numbers of answers where the metric depends on
+    them, or no such metric; StoreError for no runs.
     """
     if first.resolve() == second.resolve():
         raise UsageError(f"--pilot has {first} on both sides; a sampler does not differ from itself, give runs of two")
-    (problems, a), (others, b) = _scores(first, metric), _scores(second, metric)
+    (problems, a, answers), (others, b, other_answers) = _scores(first, metric), _scores(second, metric)
     if problems != others:
         raise UsageError(f"{first} and {second} are runs on other problems; a pilot needs the same for both samplers")
+    if answers != other_answers:
+        raise UsageError(
+            f"{metric} is of all answers to a problem, {answers} in {first} and {other_answers} in {second}; a pilot needs as "
+            "many for both"
+        )
     if len(a) != len(b):
         raise UsageError(f"{first} has {len(a)} seeds of its sampler and {second} {len(b)}; a pilot needs as many for both")
     for place, side in ((first, a), (second, b)):
@@ -248,9 +254,10 @@ def table(design: Design, table_rows: Sequence[PowerRow]) -> str:
         [
             tabulate(body, heads, disable_numparse=True, colalign=["right"] * len(heads)),
             "",
-            f"paired by problem, {design.confidence:.0%} confidence, shown with chance {design.power:g}; "
+            f"paired by problem, {100 * design.confidence:.4g}% confidence, shown with chance {design.power:g}; "
             f"spread over problems {design.spread:.3f} ({design.source}), {seeds}",
-            "this is for one comparison; for the best of m samplers give --confidence the value of 1 - 0.05 / m",
+            "this is for one comparison; give --confidence the value of 1 - 0.05 / m for m samplers against a reference, "
+            "and of 1 - 0.1 / (m (m - 1)) for the best of m, which may be any of them",
             *notes(design, table_rows),
         ]
     )
@@ -261,8 +268,11 @@ def content(design: Design, table_rows: Sequence[PowerRow]) -> dict[str, object]
     return {**asdict(design), "rows": [asdict(r) for r in table_rows], "notes": notes(design, table_rows)}
 
 
-def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.float64]]:
-    """((hash of the task's problems, their ids), scores (S, P) in order of the seeds) of the runs of one sampler."""
+def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.float64], int | None]:
+    """((hash of the task's problems, their ids), scores (S, P) in order of the seeds, answers) of the runs of one sampler.
+
+    The last is the number of answers to a problem that the metric depends on, which for pass@K is k; None where it does not.
+    """
     runs = _runs(path)
     by_seed = {int(run.spec["seed"]): run for run in runs}
     if len({group_hash(run.spec) for run in runs}) > 1 or len(by_seed) < len(runs):
@@ -272,7 +282,9 @@ def _scores(path: Path, metric: str) -> tuple[tuple[str, list[str]], NDArray[np.
     if name not in results[0]["values"]:
         raise UsageError(f"{path} has no metric {metric!r}{did_you_mean(metric, results[0]['values'])}")
     scores = with_nan([measured["values"][name] for measured in results])
-    return (runs[0].spec["task"]["problems_hash"], results[0]["problems"]), scores
+    key = "k" if name.startswith("pass@K") else "size" if depends_on_n(name) or is_of_all(name) else None
+    answers = None if key is None else int(results[0][key])
+    return (runs[0].spec["task"]["problems_hash"], results[0]["problems"]), scores, answers
 
 
 def _runs(path: Path) -> list[RunFolder]:

@@ -6,7 +6,7 @@ second part is absent with one seed. Power is the chance that |d| exceeds it. Fo
 two estimated deviations (chi distributions), taken on a grid: with one seed, the power of the t-test.
 
 Three things are left out: skew and values that are mostly 0, at few problems; the bounds of rates; and Holm's correction (for
-one claim among m samplers, use confidence 1 - 0.05 / m). With one seed "shown" means over problems only: for these adapters,
+one claim among m differences, use confidence 1 - 0.05 / m). With one seed "shown" means over problems only: for these adapters,
 not for the next training.
 """
 

@@ -128,7 +128,20 @@ def _clouds(table: FloatArray, seed: int, resamples: int) -> FloatArray:
     return np.asarray(np.einsum("rp,ncp->rnc", weights, table))
 
 
+def problems_everywhere(scores: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> int:
+    """On how many problems each sampler of `scores` has a value, of all its seeds: a front needs 2. Raises as frontier does."""
+    return int(_everywhere(scores).shape[-1])
+
+
 def _table(scores: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> FloatArray:
+    """As _everywhere. Raises ValueError too where there are fewer than 2 problems."""
+    table = _everywhere(scores)
+    if table.shape[-1] < 2:
+        raise ValueError(f"a front needs at least 2 problems with a value for every sampler, and there are {table.shape[-1]}")
+    return table
+
+
+def _everywhere(scores: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]) -> FloatArray:
     """Scores (S, N samplers, 2, P) on the problems with a value everywhere; S = 1, the mean, where seeds cannot pair."""
     if not scores:
         raise ValueError("no samplers: there is no front")
@@ -139,10 +152,8 @@ def _table(scores: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]
     if len({len(side) for side in sides}) > 1:
         sides = [side.mean(axis=0, keepdims=True) for side in sides]
     table = np.stack(sides, axis=1).reshape(len(sides[0]), len(scores), 2, -1)
-    table = table[..., np.isfinite(table).all(axis=(0, 1, 2))]
-    if table.shape[-1] < 2:
-        raise ValueError(f"a front needs at least 2 problems with a value for every sampler, and there are {table.shape[-1]}")
-    return table
+    everywhere: FloatArray = table[..., np.isfinite(table).all(axis=(0, 1, 2))]
+    return everywhere
 
 
 def _estimate(value: float, replicates: FloatArray, of_seeds: FloatArray, n: int, confidence: float) -> Estimate:

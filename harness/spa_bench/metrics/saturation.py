@@ -55,11 +55,12 @@ class Law:
 def fit(shares: Sequence[float], scores: NDArray[np.floating], *, tolerance: float, seed: int = 0) -> Law:
     """The law of scores (J, S, P) at J different shares, for S seeds and P problems; NaN marks a missing score.
 
-    Shares are in (0, 1]. Not determined is the plateau where the metric still rises at the largest share (more than 2.5 % of
-    the resamples end at the largest scale, and lack more than the tolerance there); the scale there too, and where the
-    shortfall is not resolved from 0; and the recommended share where its interval reaches beyond all of the data. Of fewer
-    than two problems nothing is determined. Raises ValueError for another shape, for shares that do not ascend, and unless the
-    tolerance is positive.
+    Shares are in (0, 1]. Only seeds and problems with a score at every share count, so that all shares are compared on the
+    same. Not determined is the plateau where the metric still rises at the largest share (more than 2.5 % of the resamples
+    end at the largest scale, and lack more than the tolerance there); the scale there too, and where the shortfall is not
+    resolved from 0; and the recommended share where its interval reaches beyond all of the data. Of fewer than two problems
+    nothing is determined. Raises ValueError for another shape, for shares that do not ascend, and unless the tolerance is
+    positive.
     """
     x, table = np.asarray(shares, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if table.ndim != 3 or len(table) != len(x) or (np.diff(x) <= 0).any() or (x <= 0).any():
@@ -72,7 +73,8 @@ def fit(shares: Sequence[float], scores: NDArray[np.floating], *, tolerance: flo
         return _nothing(shares, tolerance, f"{len(x)} shares, and the law needs {FEWEST}")
     if np.isnan(table).all(axis=(1, 2)).any():
         return _nothing(shares, tolerance, "a share has no value")
-    if (problems := _problems(table)) < 2:
+    table = _complete(table)
+    if (problems := table.shape[2]) < 2:
         return _nothing(shares, tolerance, f"{problems} problem{'s' * (problems != 1)} with a value at every share")
     scales = np.geomspace(x[0] / 5, x[-1], _GRID)
     whole = _Fits.of(x, scales, np.nanmean(table, axis=(1, 2))[None])
@@ -131,7 +133,7 @@ class _Fits:
 
 
 def _law(shares: Sequence[float], tolerance: float, whole: _Fits, again: _Fits, table: FloatArray) -> Law:
-    n, problems = len(again.plateau), _problems(table)
+    n, problems = len(again.plateau), table.shape[2]
     note = "interval over problems only" if table.shape[1] < 2 else ""
     short = _percentiles(whole.shortfall()[0], again.shortfall(), problems, note)
     plateau, scale = (_percentiles(one[0], many, problems, note) for one, many in _pairs(whole, again))
@@ -154,9 +156,14 @@ def _law(shares: Sequence[float], tolerance: float, whole: _Fits, again: _Fits, 
     )
 
 
-def _problems(table: FloatArray) -> int:
-    """How many problems have a score at every share."""
-    return int((~np.isnan(table)).any(axis=1).all(axis=0).sum())
+def _complete(table: FloatArray) -> FloatArray:
+    """The scores of the seeds and problems that have one at every share."""
+    while True:
+        there = ~np.isnan(table)
+        seeds, problems = there.any(axis=2).all(axis=0), there.any(axis=1).all(axis=0)
+        if seeds.all() and problems.all():
+            return table
+        table = table[:, seeds][:, :, problems]
 
 
 def _pairs(whole: _Fits, again: _Fits) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
@@ -182,7 +189,6 @@ def _resampled(table: FloatArray, seed: int) -> FloatArray:
     """Means (RESAMPLES, J) over resampled problems, with the seeds' part added."""
     rng = np.random.default_rng(seed)
     by_problem = np.nanmean(table, axis=1)  # (J, P)
-    by_problem = by_problem[:, ~np.isnan(by_problem).any(0)]
     count = by_problem.shape[1]
     stretch = math.sqrt(count / (count - 1))
     middle = by_problem.mean(1)

@@ -60,6 +60,11 @@ _OURS = {m.name for m in _OF_SAMPLES} | set(_AT_SIZES)
 _OF_VERDICTS = {m.name for m in _OF_SAMPLES if m.of_verdicts}
 _OF_VERDICTS |= {"utility_k[ast]", "effective_diversity[ast,correct]", "distinct_correct[ast]", QD}
 """Metrics that count right answers."""
+_OF_CHOICES = {"majority_vote[mc]"}
+_OF_BEHAVIOURS = {
+    "majority_vote[behaviour]", "distinct_k[behaviour]", "effective_diversity[behaviour,ran]", *_OF_CHOICES
+}  # fmt: skip
+"""Metrics of what answers do, of which nothing is known for a problem without any answer."""
 
 
 def depends_on_n(name: str) -> bool:
@@ -105,9 +110,9 @@ def measure_samples(samples: Sequence[Samples], *, workers: int = 1) -> MetricVa
     _only_of_all(values, [len(s.texts) for s in samples])
     values |= _by_member(samples)
     values |= at.pop(least)
-    _only_judged(values, samples)
-    for table in at.values():
+    for table in (values, *at.values()):
         _only_judged(table, samples)
+        _unanswered(table, samples)
     if all(all(s.failed) for s in samples):  # where the run has an answer, a problem without any counts as without diversity
         for table in (values, *at.values()):
             table |= {name: [None] * len(samples) for name in table if name in _OF_TEXTS}
@@ -127,6 +132,20 @@ def _only_judged(values: dict[str, list[Value]], samples: Sequence[Samples]) -> 
     """Take away the values that count right answers, where a problem has no right answer."""
     for name in values.keys() & _OF_VERDICTS:
         values[name] = [value if s.judged else None for value, s in zip(values[name], samples, strict=True)]
+
+
+def _unanswered(values: dict[str, list[Value]], samples: Sequence[Samples]) -> None:
+    """Give 0 to problems without any answer where others have behaviours: nothing voted there, and nothing ran.
+
+    Of a problem alone it is not known whether its behaviours are unknown or not there. Without a value it would be left out of
+    the mean, which would be one over other problems than that of pass@1.
+    """
+    for name in values.keys() & _OF_BEHAVIOURS:
+        if any(value is not None for value in values[name]):
+            values[name] = [
+                0.0 if value is None and s.judged and all(s.failed) and (s.choices or name not in _OF_CHOICES) else value
+                for value, s in zip(values[name], samples, strict=True)
+            ]
 
 
 def _only_of_all(values: dict[str, list[Value]], counts: Sequence[int]) -> None:

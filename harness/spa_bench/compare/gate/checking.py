@@ -34,7 +34,7 @@ from spa_bench.runs.folder import RESULTS, check_place, from_elsewhere
 from spa_bench.types import Estimate
 
 POWER = 0.8
-LOST_SHARE = 0.05  # of the problems: a metric is lost that has no value on more of them than this
+LOST_SHARE = 0.05  # of the problems, in the mean over seeds: a metric is lost that has no value on more of them than this
 LOST_CONFIDENCE = 0.99  # where seeds of the baseline lack values too, of the interval that says how many more these runs lack
 _TAIL = 20  # number of resamples beyond each end of an interval
 _LEAST_RESAMPLES, _MOST_RESAMPLES = 2000, 200_000
@@ -218,13 +218,15 @@ def _scores(both: Shared, metric: str, new: Sequence[int]) -> _Scores | Line | N
         return Line(metric=metric, outcome="lost", note=f"the baseline has it, these runs have no value ({reason})")
     now = now[list(new)]
     there = ~np.isnan(before).any(axis=0)
-    gone = there & np.isnan(now).all(axis=0)
-    if gone.sum() > LOST_SHARE * there.sum() and _more_missing(now, before):
+    missing = np.isnan(now) & there
+    if missing.sum() > LOST_SHARE * len(now) * there.sum() and _more_missing(now, before):
+        gone = missing.any(axis=0)
         first = both.problems[int(np.flatnonzero(gone)[0])]
+        several = f", {missing.sum()} of {len(now) * there.sum()} values of all seeds" if len(now) > 1 else ""
         return Line(
             metric=metric,
             outcome="lost",
-            note=f"no value on {gone.sum()} of {there.sum()} problems that have one in the baseline: {first}, ...",
+            note=f"no value on {gone.sum()} of {there.sum()} problems that have one in the baseline{several}: {first}, ...",
         )
     return _Scores(now, before)
 
@@ -340,7 +342,8 @@ def _visible(scores: _Scores, found: Estimate, allowed: float, confidence: float
     difference = difference[~np.isnan(difference)]
     if len(difference) < 2 or found.value is None or found.high is None:
         return None
-    error, df = pooled_error(nan_means(scores.now, axis=1), nan_means(scores.before, axis=1))
+    of_seeds = [nan_means(side, axis=1) for side in (scores.now, scores.before)]
+    error, df = pooled_error(*(means[~np.isnan(means)] for means in of_seeds))
     spread, n = float(difference.std(ddof=1)), len(difference)
     # `smallest_difference` expects S seeds a side: an error with df degrees of freedom is that of df + 1 seeds
     as_seeds = {"seeds": df + 1, "seed_spread": error * math.sqrt(df + 1)} if df else {}

@@ -146,11 +146,17 @@ def _pairing(both: Shared) -> Seeds:
 
 
 def _sides(both: Shared, metric: str) -> tuple[float | None, float | None]:
-    """The means of both sides; of a metric that both have on the problems where both do, so that they differ by B minus A."""
+    """The means of both sides; of a metric that both have on what is compared, so that they differ by B minus A.
+
+    That is the problems where both have a value and, where seeds are paired, of a problem the seeds where both have one.
+    """
     a, b = (both.scores(row, metric) for row in (both.before, both.after))
-    if a is not None and b is not None:
-        return shared_means(a, b)
-    return _mean(a), _mean(b)
+    if a is None or b is None:
+        return _mean(a), _mean(b)
+    if _pairing(both) == "paired":
+        lacks = np.isnan(a) | np.isnan(b)
+        a, b = (np.where(lacks, np.nan, side) for side in (a, b))
+    return shared_means(a, b)
 
 
 def _mean(scores: NDArray[np.float64] | None) -> float | None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from spa_bench.compare.leaderboard.budget import ANY, CLASSES, DISTINCT, UTILITY, Budget
 from spa_bench.compare.leaderboard.ranges import VENDI
-from spa_bench.metrics.quality_diversity import front_shares
+from spa_bench.metrics.quality_diversity import front_shares, problems_everywhere
 
 AXES_AT = ((ANY, VENDI), (ANY, DISTINCT), (UTILITY, CLASSES), (UTILITY, VENDI))
 """(quality, diversity) of the fronts; those that a table does not have are left out."""
@@ -43,8 +41,7 @@ def _front(budget: Budget, quality: str, diversity: str) -> BudgetFront | None:
     scores = {
         r.row.label: (r.scores[quality], r.scores[diversity]) for r in budget.rows if {quality, diversity} <= r.scores.keys()
     }
-    known = [np.isfinite(table).any(axis=0) for pair in scores.values() for table in pair]
-    if len(scores) < 2 or np.logical_and.reduce(known).sum() < 2:
+    if len(scores) < 2 or problems_everywhere(scores) < 2:
         return None
     found = sorted(front_shares(scores).items(), key=lambda one: -one[1][1])
     return BudgetFront(

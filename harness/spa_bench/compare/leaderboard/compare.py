@@ -14,7 +14,7 @@ from spa_bench.errors import UsageError
 from spa_bench.metrics.best import below_best
 from spa_bench.metrics.intervals import equivalent, paired_test
 from spa_bench.metrics.multiple import Decision, resolve
-from spa_bench.metrics.quality_diversity import Frontier, frontier
+from spa_bench.metrics.quality_diversity import Frontier, frontier, problems_everywhere
 from spa_bench.metrics.suite import depends_on_n, is_of_all, is_rate
 from spa_bench.support.rounding import fixed
 from spa_bench.types import Estimate
@@ -221,8 +221,7 @@ def front_scores(rows: Sequence[LeaderboardRow]) -> dict[str, tuple[NDArray[np.f
     else:
         scores = {r.label: (r.scores("pass@1"), r.scores("diversity_score[exact]")) for r in rows}
     usable = {k: v for k, v in scores.items() if not (np.isnan(v[0]).all() or np.isnan(v[1]).all())}
-    known = [np.isfinite(table).any(axis=0) for pair in usable.values() for table in pair]
-    return usable if len(usable) >= 2 and np.logical_and.reduce(known).sum() >= 2 else {}
+    return usable if len(usable) >= 2 and problems_everywhere(usable) >= 2 else {}
 
 
 def sweep_of(rows: Sequence[LeaderboardRow]) -> list[str]:

@@ -44,7 +44,9 @@ _LATEX |= {"^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    """A name escaped so that it is read as it is: behind the end of a row, `[` and `*` would be arguments of that."""
+    safe = "".join(_LATEX.get(sign, sign) for sign in text).replace("--", "-{}-").replace("--", "-{}-")
+    return f"{{}}{safe}" if safe.startswith(("[", "*")) else safe
 
 
 def _markdown(text: str) -> str:

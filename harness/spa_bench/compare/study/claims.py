@@ -26,7 +26,7 @@ from spa_bench.compare.study.judged import Judged, judged_of
 from spa_bench.compare.study.measured import MeasuredPoint, Test, by_series, change, difference
 from spa_bench.metrics.intervals import equivalent
 from spa_bench.metrics.multiple import Decision, resolve
-from spa_bench.metrics.quality_diversity import frontier
+from spa_bench.metrics.quality_diversity import frontier, problems_everywhere
 from spa_bench.metrics.suite import is_rate, value_bounds
 from spa_bench.types import Estimate
 
@@ -228,10 +228,10 @@ class _Front:
 def _outside(drawn: _Front, some: Sequence[MeasuredPoint], metric: str) -> Iterator[Claim]:
     """Whether each of `some` lies outside the front of quality and `metric`; nothing where nobody judged the quality."""
     sweep, quality = drawn.sweep, drawn.judged.quality
-    if not quality or len(sweep) < 2 or not some or len(sweep[0].row.result["problems"]) < 2:
+    if not quality or len(sweep) < 2 or not some:
         return
     scores = {m.label: (_of_most(m, quality), _of_most(m, metric)) for m in (*sweep, *some)}
-    if any(np.isnan(table).all() for pair in scores.values() for table in pair):
+    if problems_everywhere(scores) < 2:
         return
     front = frontier(scores, sweep=[m.label for m in sweep])
     for m in some:
@@ -257,7 +257,8 @@ def sign(distance: Estimate) -> Outcome:
 
 def members(points: Sequence[MeasuredPoint]) -> list[Claim]:
     """Figure 6: nothing changes from 8 to 12 adapters. Each sampler has a claim; metrics that depend on n are at n = 8."""
-    ranked = sorted(by_series(points).items(), key=lambda kv: _ORDER.index(kv[1][0].point.role))
+    places = {role: place for place, role in enumerate(_ORDER)}  # others, such as merge, come behind these
+    ranked = sorted(by_series(points).items(), key=lambda kv: places.get(kv[1][0].point.role, len(places)))
     return [_flat(name, series, judged_of(points)) for name, series in ranked]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Seq
     """The points that have runs, at the seeds that all these points have, so that seeds can be paired.
 
     `runs` maps the place of a point to its finished runs of different seeds. Raises UsageError without runs or a common seed,
-    and StoreError when the runs of a point differ in more than the seed.
+    and StoreError when the runs of a point differ in more than the seed, or points are on other problems.
     """
     seeds = [{run.spec["seed"] for run in group} for group in runs.values() if group]
     if not seeds:
@@ -78,7 +79,21 @@ def measure_points(study: Study, points: Sequence[Point], runs: Mapping[int, Seq
         measured.append(
             MeasuredPoint(points[place], LeaderboardRow(results[0], label), tuple(run.metrics() for run in ordered))
         )
+    for before, after in pairwise(measured):
+        _check_problems(before, after)
     return measured
+
+
+def _check_problems(one: MeasuredPoint, other: MeasuredPoint) -> None:
+    """Raise StoreError for points on other problems, as where those of a task have changed: they are paired by place."""
+    here, there = one.row.result, other.row.result
+    tasks = [{key: result["spec"]["task"].get(key) for key in ("version", "problems_hash")} for result in (here, there)]
+    if here["problems"] != there["problems"] or tasks[0]["problems_hash"] != tasks[1]["problems_hash"]:
+        how = differences({"task": tasks[0]}, {"task": tasks[1]}) or "the task is the same"
+        raise StoreError(
+            f"{one.label} and {other.label} cannot be paired, for they are on other problems ({how}): move the run "
+            f"{here['runs'][0]['run']} or {there['runs'][0]['run']} away, or leave out --table-only to make what is missing"
+        )
 
 
 def difference(one: MeasuredPoint, other: MeasuredPoint, metric: str, size: int | None = None) -> Test:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from spa_bench.compare.study.designs import Study
-from spa_bench.errors import UsageError
+from spa_bench.errors import StoreError, UsageError
 from spa_bench.runs.options import JudgeOptions
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.support.files import replace_file
@@ -91,7 +91,10 @@ def check_write(write: Path) -> None:
 
 def write_files(files: Mapping[str, bytes], write: Path, name: str) -> list[Path]:
     """Write `files`, by suffix, into `write` under `name`; where they are. Raises StoreError when that fails."""
-    write.mkdir(parents=True, exist_ok=True)
+    try:
+        write.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {write}: {error.strerror}; use another --write") from error
     for suffix, content in files.items():
         replace_file(write / f"{name}.{suffix}", content)
     return [write / f"{name}.{suffix}" for suffix in files]

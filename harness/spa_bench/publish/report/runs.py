@@ -25,7 +25,7 @@ class Matrices:
     """Divergences between the members of a run, as means over its problems."""
 
     means: dict[str, Matrix]  # kind -> (K, K); in nats, except tv
-    problems: int  # how many were measured
+    problems: dict[str, int]  # kind -> how many have it
     members: dict[str, list[float]]  # entropy and the like -> (K,)
 
 
@@ -147,10 +147,11 @@ def mean_matrices(divergence: Iterable[Divergence], choices: Iterable[Choices]) 
     if not rows or all(len(table) < 2 for table in rows[0][0].values()):
         return None
     kinds = dict.fromkeys(kind for matrices, _ in rows for kind in matrices)
-    means = {kind: _mean([matrices[kind] for matrices, _ in rows if kind in matrices]) for kind in kinds}
+    tables = {kind: [matrices[kind] for matrices, _ in rows if kind in matrices] for kind in kinds}
     names = dict.fromkeys(name for _, members in rows for name in members)
     members = {name: _mean([members[name] for _, members in rows if name in members]) for name in names}
-    return Matrices(means, len(rows), members)
+    means = {kind: _mean(found) for kind, found in tables.items()}
+    return Matrices(means, {kind: len(found) for kind, found in tables.items()}, members)
 
 
 def _mean(tables: list[Any]) -> Any:
