@@ -153,7 +153,7 @@ def _vllm(
         path=settings.model,
         name="model",
         vocabulary=int(ours.network.config.get_text_config().vocab_size),
-        ends=frozenset(),
+        ends=lambda _: frozenset(),
         context=min(ours.context, longest + settings.new_tokens + 1),
         dtype=dtype,
         threads=settings.threads,
@@ -205,7 +205,8 @@ def _clock(device: str, pid: int | None) -> Callable[[], float]:
 
 def _texts(settings: Settings, model: FixedLength) -> list[str]:
     """Prompts of the task that leave room for the answers, spread over the set: every member answers the same ones."""
-    found = [p.text for p in load_task(load_task_card(settings.task)).prompts(None)]
+    task: Any = load_task(load_task_card(settings.task))
+    found = [p.text for p in task.prompts(None)]
     found = [text for text in found if len(model.codec.prompt(text)) + settings.new_tokens < model.context]
     each = settings.rows // settings.members
     if len(found) < each:

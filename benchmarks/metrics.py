@@ -134,6 +134,7 @@ def peer_kernels(samples: TextSamples, text_utils: Any) -> dict[str, FloatArray]
         matrix[np.ix_(empty, empty)] = 1.0
         orders.append(matrix)
     assert samples.embeddings is not None
+    assert samples.programs is not None
     rows = unit_rows(samples.embeddings)
     return {"ngram": np.mean(orders, axis=0), "ast": ast_kernel(samples.programs), "embedding": rows @ rows.T}
 

@@ -141,7 +141,8 @@ def _run(settings: Settings, folder: Path) -> dict[str, Any]:
 
 def _texts(rows: int) -> list[str]:
     """The prompts of `rows` HumanEval problems, spread over the set."""
-    prompts = [p.text for p in load_task(load_task_card("humaneval")).prompts(None)]
+    task: Any = load_task(load_task_card("humaneval"))
+    prompts = [p.text for p in task.prompts(None)]
     if rows > len(prompts):
         raise UsageError(f"--rows {rows} is more than the {len(prompts)} problems of HumanEval")
     return prompts[:: len(prompts) // rows][:rows]
@@ -160,7 +161,7 @@ def _first_tokens(model: FixedLength, text: str, draws: int) -> None:
 def _least_seconds(network: torch.nn.Module, settings: Settings, prompt_tokens: int) -> float:
     """CPU seconds to read all weights once a step and to multiply everything once, both at this machine's best."""
     linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
-    head: Any = network.get_output_embeddings()  # type: ignore[operator]
+    head: Any = network.get_output_embeddings()
     weights = sum(m.weight.numel() for m in linear)
     steps = settings.rows * settings.tokens
     products = (weights - head.weight.numel()) * (prompt_tokens + steps) + head.weight.numel() * steps

@@ -42,7 +42,6 @@ def test_every_piece_runs_on_tiny_shapes(tmp_path: Path):
     assert "| rows | members | seconds | peak GB | tokens a second | share of the bandwidth |" in page
 
 
-@pytest.mark.slow
 def test_a_piece_takes_the_place_of_its_last_result_and_others_stay(tmp_path: Path):
     out = tmp_path / "session.json"
     out.write_text(json.dumps({"kl": {"error": "old"}, "decoding": {"error": "kept"}}))

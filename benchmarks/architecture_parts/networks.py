@@ -33,9 +33,9 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 0,
     "pad_token_id": 0,
 }
-WINDOW = {"sliding_window": 32}
-GPT2 = {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
-LONGROPE = {
+WINDOW: dict[str, Any] = {"sliding_window": 32}
+GPT2: dict[str, Any] = {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
+LONGROPE: dict[str, Any] = {
     "rope_type": "longrope",
     "short_factor": [1.0] * 6,
     "long_factor": [4.0] * 6,
@@ -56,11 +56,11 @@ def _of(kind: str, name: str = "", **settings: Any) -> Architecture:
     return Architecture(name or kind, kind, settings)
 
 
-_MLA = {"kv_lora_rank": 16, "q_lora_rank": 24, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 12, "head_dim": 4,
-    "num_key_value_heads": 4, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1}  # fmt: skip
-_LINEAR = {"num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
-    "linear_value_head_dim": 8}  # fmt: skip
-_GEMMA = {"num_hidden_layers": 4, "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 8,
+_MLA: dict[str, Any] = {"kv_lora_rank": 16, "q_lora_rank": 24, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 12,
+    "head_dim": 4, "num_key_value_heads": 4, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1}  # fmt: skip
+_LINEAR: dict[str, Any] = {"num_hidden_layers": 4, "linear_num_value_heads": 4, "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 8}  # fmt: skip
+_GEMMA: dict[str, Any] = {"num_hidden_layers": 4, "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 8,
     "vocab_size_per_layer_input": VOCABULARY, **WINDOW}  # fmt: skip
 ARCHITECTURES = (
     _of("llama"),

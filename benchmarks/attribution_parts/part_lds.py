@@ -67,7 +67,8 @@ def run_lds(
     timed: dict[str, Timed] = {}
     for name, variant in (chosen or variants(retraining.recipe.steps)).items():
         places = [made.at(step) if step else None for step in variant.steps]
-        key = {"card": asdict(variant.card), "steps": variant.steps, "code": provenance.source_hash("models", "spa")}
+        key: dict[str, object] = {"card": asdict(variant.card), "steps": variant.steps}
+        key["code"] = provenance.source_hash("models", "spa")
         timed[name] = recalled(
             folder,
             key,

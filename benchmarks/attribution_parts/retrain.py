@@ -97,7 +97,7 @@ def _chunk(
     seed: int,
 ) -> None:
     begun = time.perf_counter()
-    parts = [[pairs[i] for i in np.flatnonzero(row)] for row in member]
+    parts = [[pairs[i] for i in np.flatnonzero(row).tolist()] for row in member]
     # one seed for all halves: what the seed alone does to the loss is then common to them and no noise between them
     trained = train_adapters(model, parts, recipe, [derive_seed("lds", seed)] * len(parts), progress=silent)
     loss = query_losses(model, trained, queries)

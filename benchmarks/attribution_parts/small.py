@@ -79,7 +79,7 @@ def make_small(where: Where, model: Any, setting: SmallSetting, report: Callable
     if not file.exists():
         errors = [product_error(model, adapter, pairs, matrix, seed) for seed in range(3)]
         scores = exact_scores(model, adapter, pairs, queries, matrix, setting.damping)
-        np.savez(file, errors=errors, **scores)
+        np.savez(file, allow_pickle=False, errors=errors, **scores)
     with np.load(file) as kept:
         scores = {name: kept[name] for name in ("full", "block", "identity")}
         errors = [float(e) for e in kept["errors"]]

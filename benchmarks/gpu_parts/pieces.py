@@ -120,7 +120,8 @@ def _passed(setting: Setting, point: Point, encoded: list[Encoded]) -> dict[str,
 
 def words_of(model: HFModel) -> int:
     """The size of the network's vocabulary."""
-    return int(model.network.config.vocab_size)
+    config: Any = model.network.config
+    return int(config.vocab_size)
 
 
 def _drop(path: str, x: torch.Tensor, delta: torch.Tensor) -> None:
@@ -248,7 +249,8 @@ def decoding(setting: Setting) -> list[dict[str, Any]]:
 
 
 def _decoded(setting: Setting, model: HFModel, rows: int, members: Sequence[Member], bandwidth: float) -> dict[str, Any]:
-    asked, out = requests_of(rows, len(members), 4 if setting.small else 64), []
+    asked = requests_of(rows, len(members), 4 if setting.small else 64)
+    out: list[Completion] = []
     taken = setting.timed(lambda: out.extend(model.generate(asked, members)))
     weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
     read = max(c.tokens for c in out) * weights  # each step reads the weights once

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from spa_bench.mini.data import MODEL
 from spa_bench.models.hf import model as hf_model
+from spa_bench.models.hf.loading import Loaded
 from spa_bench.models.hf.model import HFModel, HFOptions
 
 LARGE = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -47,7 +48,7 @@ class Setting:
             network = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
         tokenizer = AutoTokenizer.from_pretrained(str(MODEL))
         options = HFOptions(device=self.device, dtype=str(dtype).removeprefix("torch."), batch_size=batch)
-        with mock.patch.object(hf_model, "load_network", return_value=(network, tokenizer)):
+        with mock.patch.object(hf_model, "load_network", return_value=Loaded(network, tokenizer, ())):
             return HFModel(str(MODEL), options, name="random")
 
     def timed(self, act: Callable[[], Any]) -> dict[str, float]:
