@@ -80,19 +80,7 @@ class Quiz(TaskDefaults):
     def record(self, c: Completion) -> Record:
         places = [place for s in self.stop if (place := c.text.find(s)) >= 0]
         graded = c.text[: min(places, default=len(c.text))].rstrip()
-        return Record(
-            problem=c.key.problem,
-            member=c.key.member,
-            draw=c.key.draw,
-            raw=c.text,
-            graded=graded,
-            finish=c.finish,
-            tokens=c.tokens,
-            seed=c.seed,
-            failure=c.failure,
-            spent=c.spent,
-            choice=c.choice,
-        )
+        return Record.of(c, graded)
 
     def program(self, record: Record) -> str:
         return record.graded

@@ -20,11 +20,12 @@ from spa_bench.compare.leaderboard import build_rows, check, from_runs, save
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.metrics.choices import best
 from spa_bench.models.hf.model import HFModel
-from spa_bench.publish.show import show
+from spa_bench.publish.show import ending, show
 from spa_bench.publish.trackers.content import ended
 from spa_bench.runs.choices import begin, choose
 from spa_bench.runs.folder import RunFolder
 from spa_bench.runs.generate import generate
+from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job
 from spa_bench.runs.plan import plan_lines
 from spa_bench.runs.verify import verify
@@ -320,8 +321,28 @@ def test_a_choice_that_leaves_no_room_to_go_on_is_an_answer():
     mixture = Mixture("m", [member])
     [found] = mixture.sample(Full(lambda r: ""), [prompt], 1, 0, task="t")
     assert (found.choice, found.failure, found.finish, found.text) == (1, "", "skipped", "")
+    assert found.note == "no room"
     [without] = mixture.sample(Full(lambda r: ""), [replace(prompt, begun={})], 1, 0, task="t")
-    assert (without.choice, without.failure) == (None, "no room")
+    assert (without.choice, without.failure, without.note) == (None, "no room", None)
+
+
+def test_the_cause_for_which_no_text_stands_behind_a_choice_is_said(tiny_model: HFModel, tmp_path: Path, cache: Path):
+    why = "out of memory with a prompt of 9 tokens: use a smaller dtype or fewer new tokens"
+
+    class Full(Stopping):
+        def generate(self, asked: Sequence[Request], members: Sequence[Member]) -> Iterator[Completion]:
+            yield from (Completion(key=r.key, text="", tokens=0, finish="failed", seed=r.seed, failure=why) for r in asked)
+
+    folder = run(Full(tiny_model, 10**6), tmp_path, cache)
+    rows = folder.record_log.rows()
+    there = [record for record in rows if record.choice is not None]
+    assert {(r.failure, r.note) for r in there} == {("", why)}
+    assert f"{len(there)} with an answer, but {why}" in ending(folder)
+    assert "no text behind it" not in ending(folder)
+    (folder.path / "records.jsonl").unlink()
+    folder.record_log.append([replace(record, note=None) for record in rows])  # as runs of before have it
+    grade(folder, Quiz(), Lines(), sandbox=None, workers=1)
+    assert f"{len(there)} with a choice but no text behind it" in ending(folder)
 
 
 def test_the_noise_floor_goes_on_after_the_choice_too(tiny_model: HFModel, tmp_path: Path, cache: Path):

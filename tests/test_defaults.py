@@ -58,6 +58,16 @@ def test_a_default_that_cannot_be_had_is_one_line_with_the_three_ways(call: Call
         assert way in said
 
 
+def test_a_default_that_is_here_and_does_not_fit_gets_no_such_advice(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise ModelError("out of memory while model 'smollm2' is loaded")
+
+    monkeypatch.setattr("spa_bench.runs.defaults.loaded_with", full)
+    monkeypatch.setattr("spa_bench.models.shipped.is_converted", lambda sha256: True)
+    with pytest.raises(ModelError, match=r"^out of memory while model 'smollm2' is loaded$"):
+        load_model_for(HUMANEVAL, None, ModelOptions(device="cpu", threads=1))
+
+
 def test_a_model_that_was_asked_for_by_name_gets_no_such_advice(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")

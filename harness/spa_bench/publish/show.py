@@ -98,10 +98,12 @@ def ending(folder: RunFolder) -> str:
     content = folder.metrics()
     verdicts = ", ".join(f"{count} {name}" for name, count in content["verdicts"].items())
     odd = [f"{content['counts']['truncated']} cut by the length limit"] if content["counts"]["truncated"] else []
+    notes = content.get("notes", {})
     unable = sum(content["finish"].get(kind, 0) for kind in ("skipped", "failed")) - content["counts"]["failed"]
-    odd += [f"{unable} with a choice but no room to continue writing"] if unable > 0 else []
+    unable -= sum(notes.values())  # they say the cause, but not in runs of before
+    odd += [f"{unable} with a choice but no text behind it"] if unable > 0 else []
     odd += _reasons("without an answer", ": ", content["failures"])
-    odd += _reasons("with an answer", ", but ", content.get("notes", {}))
+    odd += _reasons("with an answer", ", but ", notes)
     odd += _reasons("refused", ": ", _refusals(folder, content), file="grades.jsonl")
     odd += [f"{content['counts']['invalid']} that are no program"] if content["counts"]["invalid"] else []
     odd += [f"{count} {_MARKS[mark]}" for mark, count in content["marks"].items()]

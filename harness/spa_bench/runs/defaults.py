@@ -13,6 +13,7 @@ from spa_bench.errors import ModelError
 from spa_bench.mini.embedded import EMBEDDED, REAL
 from spa_bench.models.base import Model, Spending
 from spa_bench.models.hf.hub import ask, offline_by
+from spa_bench.models.shipped import SHIPPED
 from spa_bench.runs.engines import Chosen
 from spa_bench.runs.reopen import ModelOptions, loaded_with
 
@@ -55,7 +56,7 @@ def load_model_for(
     try:
         return loaded_with(engine or Chosen(), name, options, spent)
     except ModelError as error:
-        if given or is_mini(task):
+        if given or is_mini(task) or SHIPPED[REAL].is_here:  # the error is about something else then
             raise
         raise ModelError(
             f"{task.name} takes {REAL} where --model is not given, and it cannot be had: {error}. Give --model PATH, run "

@@ -22,10 +22,12 @@ from spa_bench.types import Begun, Completion, Key, Member, Prompt
 def after_choice(completion: Completion, begun: Begun | None) -> Completion:
     """`completion` as the text after the choice of `begun`; unchanged where `begun` is None and nothing was chosen.
 
-    A choice is an answer even where the model has no room or memory to continue: then the text is empty, `finish` says why,
-    and there is no failure.
+    A choice is an answer even where the model has no room or memory to continue: then the text is empty, and the cause is a
+    note and no failure.
     """
-    return completion if begun is None else replace(completion, choice=begun.choice, failure="")
+    if begun is None:
+        return completion
+    return replace(completion, choice=begun.choice, failure="", note=completion.failure or completion.note)
 
 
 class Sampler(Protocol):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-# torch has a class of its own for CUDA's caching allocator alone
-_REFUSALS = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
+import re
+
+# torch has a class of its own for CUDA's caching allocator alone; that no primitive could be created is oneDNN's way to say it
+_REFUSALS = re.compile(
+    "can't allocate memory|not enough memory|out of memory|_STATUS_ALLOC_FAILED|Cannot allocate memory|std::bad_alloc"
+    "|could not create a primitive(?! descriptor)"
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -11,5 +16,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and (
-        type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in _REFUSALS)
+        type(error).__name__ == "OutOfMemoryError" or _REFUSALS.search(str(error)) is not None
     )

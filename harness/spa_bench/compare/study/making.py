@@ -217,7 +217,8 @@ def _pairs_made(
 
 def _said(wishes: Wishes) -> dict[str, object]:
     """What the cards of a study say of their data, and the settings of its command, as pairs_for takes them."""
-    of_cards = {key: value for card in wishes.cards.values() for key, value in said_of_data(card).items()}
+    named = filter(None, wishes.cards.values())  # a control has no card of its own
+    of_cards = {key: value for card in named for key, value in said_of_data(card).items()}
     return {**of_cards, **wishes.settings}
 
 

@@ -131,7 +131,7 @@ def convert(path: Path, sha256: str, console: Reporter, *, package: str = "") ->
         new.replace(folder)
         sync_folder(folder.parent)
     except OSError as error:
-        raise ModelError(_unwritten(folder.parent, error.strerror or str(error))) from error
+        raise ModelError(unwritten(folder.parent, error.strerror or str(error))) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return origin
@@ -145,7 +145,7 @@ def holding(folder: Path, console: Reporter) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError) as error:
         raise _no_folder() from error
     except OSError as error:
-        raise ModelError(_unwritten(folder, error.strerror or str(error))) from error
+        raise ModelError(unwritten(folder, error.strerror or str(error))) from error
     if not os.access(folder, os.W_OK):
         raise ModelError(f"cannot write {folder}; SPA_BENCH_CACHE names another folder")
 
@@ -166,7 +166,8 @@ def need_room(folder: Path, size: int, what: str) -> None:
         )
 
 
-def _unwritten(folder: Path, reason: str) -> str:
+def unwritten(folder: Path, reason: str) -> str:
+    """What is said where the cache's `folder` cannot be written."""
     return f"cannot write {folder}: {reason}; make room, or let SPA_BENCH_CACHE name another folder"
 
 
@@ -232,7 +233,7 @@ def _writing(folder: Path) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, SafetensorError) and "(os error " not in str(error):
             raise
-        raise ModelError(_unwritten(folder.parent, str(error))) from error
+        raise ModelError(unwritten(folder.parent, str(error))) from error
 
 
 @contextlib.contextmanager
