@@ -59,6 +59,7 @@ class Memory:
         self.positions, self._base = positions, base
         self.settings = dict(SETTINGS)
         self.base_once: int | None = None  # what the base does in its second reading
+        self.spoiled = -1  # the place of a request whose scores are no numbers
         self.as_loaded: dict[str, int] = {}
         self.opened: list[tuple[str, ...]] = []
         self.asked: list[Asked] = []
@@ -84,6 +85,8 @@ class Memory:
             if one.adapter is None and self.base_once is not None and [a.adapter for a in asked[:place]].count(None) == 1:
                 number = self.base_once
             scores = tuple((logprob(t, number), 1) for t in one.ids[1:]) if "prompt_logprobs" in one.sampling else ()
+            if place == self.spoiled:
+                scores = tuple((float("nan"), rank) for _, rank in scores)
             forced = one.sampling.get("allowed_token_ids")
             drawn = ((logprob(forced[0], number), 1),) if isinstance(forced, list) else ()
             tokens = (*range(20, 22), 0)

@@ -95,7 +95,13 @@ def test_retry_after_is_seconds_milliseconds_or_a_date(monkeypatch: pytest.Monke
     assert retry_after({"retry-after": email.utils.formatdate(now + 90, usegmt=True)}, now) == 90.0
     assert retry_after({"retry-after": email.utils.formatdate(now - 90, usegmt=True)}, now) == 0.0
     assert retry_after({"retry-after": email.utils.formatdate(now + 90)}, now) == 90.0
-    for nothing in ({}, {"retry-after": "soon"}, {"retry-after": "-3"}, {"retry-after": "inf"}):
+    for nothing in (
+        {},
+        {"retry-after": "soon"},
+        {"retry-after": "-3"},
+        {"retry-after": "inf"},
+        {"retry-after": f"{10**20} Jan 2024 00:00:00"},
+    ):
         assert retry_after(nothing, now) is None
     monkeypatch.undo()
     time.tzset()

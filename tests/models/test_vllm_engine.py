@@ -104,6 +104,15 @@ def test_a_base_that_gets_an_adapter_in_some_batches_is_caught(adapters: list[Lo
         engine(backend).open(adapters)
 
 
+@pytest.mark.parametrize("place", range(12))  # base and two adapters, four times each
+def test_a_reading_that_is_no_number_is_caught_whichever_it_is(adapters: list[LoraAdapter], place: int):
+    backend = Memory()
+    backend.spoiled = place
+    with pytest.raises(ModelError, match="no finite log-probabilities of seeded tokens"):
+        engine(backend).open(adapters)
+    assert backend.closed == 1
+
+
 def test_an_adapter_without_an_effect_is_let_through_with_a_note(tmp_path: Path):
     one = engine(Memory(), said := [])
     one.open([adapter(tmp_path, 0)])

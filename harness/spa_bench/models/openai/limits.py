@@ -71,7 +71,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
             return seconds
     try:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     date = date.replace(tzinfo=date.tzinfo or UTC)  # "-0000" says UTC, and is read as no time zone
     return max(0.0, date.timestamp() - now)
