@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -217,7 +218,10 @@ def test_a_killed_process_has_counted_what_it_spent(
 
     def look(number: int, body: dict[str, object]) -> None:
         if draws(served) == 12:
-            seen.append(folder_of(tmp_path).timings()["spent"]["cost"])
+            end = time.monotonic() + 60
+            while "spent" not in (known := folder_of(tmp_path).timings()) and time.monotonic() < end:
+                time.sleep(0.01)
+            seen.append(known["spent"]["cost"])
 
     served.fault = look
     assert asking(*PRICES, "--set", "engine.concurrency=1", "--until", "generate").code == 0
