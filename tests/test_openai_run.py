@@ -77,6 +77,31 @@ def test_a_name_that_the_server_has_not_is_one_line_before_anything_is_written(a
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_repetition_takes_what_no_spec_says_of_a_server(
+    asking: Call, call: Call, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert asking().code == 0
+    path = folder_of(tmp_path).path
+    monkeypatch.setenv("SPA_BENCH_OTHER_KEY", KEY)
+    served.forget()
+    served.most = 0
+    again = call("rerun", path, "--set", "engine.api_key_env=SPA_BENCH_OTHER_KEY", "--set", "engine.concurrency=1")
+    assert again.code == 0, again.err
+    assert set(served.keys) == {f"Bearer {KEY}"}
+    assert (again.out.splitlines()[0], served.most) == ("spec: the same", 1)
+    served.forget()
+    for setting, said in (
+        (f"engine.base_url={served.url}", "engine.base_url is in the run's spec, which stays as it is"),
+        ("engine.no_such=1", "unknown key 'engine.no_such'"),
+        ("decoding.temperature=1", "--set takes keys that begin with engine.; got 'decoding.temperature'"),
+        ("task.seconds=1", "--set takes keys that begin with engine.; got 'task.seconds'"),
+    ):
+        assert said in call("rerun", path, "--set", setting).error()
+    said = call("rerun", path, *PRICES, "--set", "engine.max_cost=0.001").error()
+    assert "does not last to look at what the server does" in said
+    assert not served.asked
+
+
 def test_a_sampler_that_trains_is_refused(asking: Call, tmp_path: Path):
     assert "a model on a server cannot be trained" in asking("--sampler", "single").error()
 
