@@ -116,6 +116,15 @@ def test_no_minute_has_more_requests_than_allowed():
     assert gate.wait(60.0, 5) == 0
 
 
+def test_a_wait_that_rounding_ends_early_lets_no_tokens_through():
+    gate = Gate(requests=3, tokens=100)
+    for sent, tokens in ((481.17449625908654, 4), (481.17449625908654, 59), (500.97376051322146, 11)):
+        gate.sent(sent, tokens)
+    now = 517.8943610519356 + gate.wait(517.8943610519356, 122)
+    assert now - limits.MINUTE < 481.17449625908654  # a minute later but for the last digit
+    assert gate.wait(now, 122) == 500.97376051322146 + limits.MINUTE - now
+
+
 def test_no_minute_has_more_tokens_than_allowed_and_what_was_not_used_counts_no_more():
     gate = Gate(requests=None, tokens=100)
     first = gate.sent(0.0, 60)
