@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from doubles import Call
-from spa_bench.support.console import signal_line
+from spa_bench.support.console import handler_line
 from spa_bench.support.interrupt import Flag, asked, patiently, pause_point
 
 
@@ -82,7 +82,7 @@ def test_a_signal_that_comes_while_a_line_is_written_is_told_and_stops_nothing(
     pipe = BufferedWriter(_Interrupted(tmp_path / "stderr", "w"))
     stream = TextIOWrapper(pipe, line_buffering=True, write_through=write_through)
     monkeypatch.setattr(sys, "stderr", stream)
-    with patiently(signal_line), stream:
+    with patiently(handler_line), stream:
         print("a line", file=sys.stderr, flush=True)
         assert asked()
     written = (tmp_path / "stderr").read_text()

@@ -122,7 +122,7 @@ def error_line(message: object) -> None:
     print(_said(message), file=sys.stderr)
 
 
-def signal_line(message: object) -> None:
+def handler_line(message: object) -> None:
     """`error_line` for what handles a signal: it may stand above a write to stderr, which takes no other one within it."""
     try:
         error_line(message)
