@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -20,3 +21,15 @@ def descendants(pid: int | str = "self") -> list[int]:
     """Its children and those below them."""
     direct = children(pid)
     return direct + [below for child in direct for below in descendants(child)]
+
+
+def called(word: bytes, among: Iterable[int]) -> list[int]:
+    """Those of some processes whose command line has the word; one that ends meanwhile has none."""
+    return [pid for pid in among if word in _command_line(pid)]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -55,6 +55,16 @@ def test_options_of_hf_have_a_place_in_a_spec_where_they_are_not_as_usual():
     assert chosen_engine(None, {"quantize": "none", "placement": "one"}).spec() == {}
 
 
+def test_options_beside_a_spec_come_to_those_in_it():
+    chosen = chosen_engine("vllm", {"max_num_seqs": 8})
+    again = engine_of_spec({"engine": chosen.spec()}, {"base_url": "http://host:8000"})
+    assert again == chosen_engine("vllm", {"max_num_seqs": 8, "base_url": "http://host:8000"})
+    assert again.spec() == chosen.spec()
+    for spec, key in (({"engine": chosen.spec()}, "max_num_seqs"), ({}, "placement")):
+        with pytest.raises(UsageError, match=rf"^engine\.{key} is in the run's spec, which stays as it is"):
+            engine_of_spec(spec, {key: 8})
+
+
 @pytest.mark.parametrize(
     ("text", "settings", "said"),
     [

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from doubles import Call
+from spa_bench.support.console import handler_line
 from spa_bench.support.interrupt import Flag, asked, patiently, pause_point
 
 
@@ -64,6 +66,30 @@ def test_a_signal_that_comes_while_another_is_handled_waits_for_nothing():
         signal.signal(signal.SIGALRM, before)
 
 
+class _Interrupted(FileIO):
+    """A file, at whose first write a signal comes."""
+
+    def write(self, data: Any, /) -> int:
+        if not asked():
+            signal.raise_signal(signal.SIGINT)
+        return super().write(data)
+
+
+@pytest.mark.parametrize("write_through", [True, False])
+def test_a_signal_that_comes_while_a_line_is_written_is_told_and_stops_nothing(
+    write_through: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pipe = BufferedWriter(_Interrupted(tmp_path / "stderr", "w"))
+    stream = TextIOWrapper(pipe, line_buffering=True, write_through=write_through)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with patiently(handler_line), stream:
+        print("a line", file=sys.stderr, flush=True)
+        assert asked()
+    written = (tmp_path / "stderr").read_text()
+    assert "spa-bench: finishing the batch in hand; once more to stop at once\n" in written
+    assert "a line" in written
+
+
 def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGINT)
     with patiently(lambda text: None):
@@ -89,10 +115,9 @@ def test_a_command_stopped_by_the_user_says_how_to_go_on_and_goes_on(call: Call,
             line = process.stderr.readline()
             assert line, said
             said += line
-        time.sleep(0.5)  # into the training
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(60) == 130
+        assert process.wait(60) == 130, rest
     lines = [line for line in rest.splitlines() if line.startswith("spa-bench: ")]
     assert lines[0] == "spa-bench: finishing the batch in hand; once more to stop at once"
     assert lines[-1].startswith("spa-bench: interrupted; nothing that was done is lost, resume with: spa-bench run --sampler")

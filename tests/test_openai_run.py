@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,6 +75,31 @@ def test_a_name_that_the_server_has_not_is_one_line_before_anything_is_written(a
     said = asking("--sampler", "served", "--set", 'served=["left", "up"]').error()
     assert "serves no model 'up' (404: The model `up` does not exist.)" in said
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_repetition_takes_what_no_spec_says_of_a_server(
+    asking: Call, call: Call, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert asking().code == 0
+    path = folder_of(tmp_path).path
+    monkeypatch.setenv("SPA_BENCH_OTHER_KEY", KEY)
+    served.forget()
+    served.most = 0
+    again = call("rerun", path, "--set", "engine.api_key_env=SPA_BENCH_OTHER_KEY", "--set", "engine.concurrency=1")
+    assert again.code == 0, again.err
+    assert set(served.keys) == {f"Bearer {KEY}"}
+    assert (again.out.splitlines()[0], served.most) == ("spec: the same", 1)
+    served.forget()
+    for setting, said in (
+        (f"engine.base_url={served.url}", "engine.base_url is in the run's spec, which stays as it is"),
+        ("engine.no_such=1", "unknown key 'engine.no_such'"),
+        ("decoding.temperature=1", "--set takes keys that begin with engine.; got 'decoding.temperature'"),
+        ("task.seconds=1", "--set takes keys that begin with engine.; got 'task.seconds'"),
+    ):
+        assert said in call("rerun", path, "--set", setting).error()
+    said = call("rerun", path, *PRICES, "--set", "engine.max_cost=0.001").error()
+    assert "does not last to look at what the server does" in said
+    assert not served.asked
 
 
 def test_a_sampler_that_trains_is_refused(asking: Call, tmp_path: Path):
@@ -217,7 +243,10 @@ def test_a_killed_process_has_counted_what_it_spent(
 
     def look(number: int, body: dict[str, object]) -> None:
         if draws(served) == 12:
-            seen.append(folder_of(tmp_path).timings()["spent"]["cost"])
+            end = time.monotonic() + 60
+            while "spent" not in (known := folder_of(tmp_path).timings()) and time.monotonic() < end:
+                time.sleep(0.01)
+            seen.append(known["spent"]["cost"])
 
     served.fault = look
     assert asking(*PRICES, "--set", "engine.concurrency=1", "--until", "generate").code == 0

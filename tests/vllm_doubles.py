@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from spa_bench.errors import ModelError
 from spa_bench.models.engine import LoraAdapter, Target, TargetScores
 from spa_bench.models.vllm.asked import Answer, Asked, Opened
 from spa_bench.models.vllm.options import ModelFacts, VllmOptions
@@ -56,9 +57,10 @@ class Memory:
     name = "vllm"
 
     def __init__(self, *, positions: int = 80, base: int = 0):
-        self.positions, self._base = positions, base
+        self.positions, self.prompt, self._base = positions, positions - 1, base
         self.settings = dict(SETTINGS)
         self.base_once: int | None = None  # what the base does in its second reading
+        self.spoiled = -1  # the place of a request whose scores are no numbers
         self.as_loaded: dict[str, int] = {}
         self.opened: list[tuple[str, ...]] = []
         self.asked: list[Asked] = []
@@ -80,10 +82,16 @@ class Memory:
         for place, one in reversed([*enumerate(asked)]):  # any order is right
             if self.fails_after is not None and len(asked) - place > self.fails_after:
                 raise self.failure
+            if len(one.ids) > self.prompt:  # as vLLM says it
+                raise ModelError(
+                    "the prompt plus the number of requested output tokens (at least 1) is longer than the maximum"
+                )
             number = self.as_loaded[one.adapter] if one.adapter else self._base
             if one.adapter is None and self.base_once is not None and [a.adapter for a in asked[:place]].count(None) == 1:
                 number = self.base_once
             scores = tuple((logprob(t, number), 1) for t in one.ids[1:]) if "prompt_logprobs" in one.sampling else ()
+            if place == self.spoiled:
+                scores = tuple((float("nan"), rank) for _, rank in scores)
             forced = one.sampling.get("allowed_token_ids")
             drawn = ((logprob(forced[0], number), 1),) if isinstance(forced, list) else ()
             tokens = (*range(20, 22), 0)

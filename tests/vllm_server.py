@@ -50,6 +50,8 @@ class Fake:
             return {}
         self.bodies.append(body)
         ids = body["prompt"]
+        if len(ids) + body["max_tokens"] > 64:
+            return 400
         choice: Json = {"token_ids": [len(ids), 0], "finish_reason": "stop", "text": "?"}
         if "prompt_logprobs" in body:
             choice["prompt_logprobs"] = [None, *({str(t): {"logprob": -t / 10, "rank": t}} for t in ids[1:])]

@@ -82,7 +82,7 @@ def test_a_greedy_text_has_rank_one_everywhere(vllm: VllmEngine, either: World):
 def test_a_target_that_fills_the_context_is_scored_to_its_last_token(vllm: VllmEngine, either: World):
     assert vllm.context is not None
     context = either.prompts[0]
-    tokens = tuple(np.random.default_rng(4).integers(1, either.vocabulary, vllm.context - len(context)).tolist())
+    tokens = tuple(np.random.default_rng(4).integers(1, either.vocabulary, vllm.context + 1 - len(context)).tolist())
     target = Target(name="full", context=context, tokens=tokens, adapter=either.adapters[0])
     [seen], [told] = vllm.score([target]), either.reference.score([target])
     assert np.abs(seen.logprobs - told.logprobs).max() <= 1e-3

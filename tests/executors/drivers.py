@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import children, descendants
+from processes import called, children, descendants
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray here: pip install 'spa-bench[ray]'")
 LOCAL = ("--num-workers", "2")
@@ -35,9 +35,9 @@ def start(cache: Path, *arguments: object) -> subprocess.Popen[str]:
 
 def workers_of(driver: subprocess.Popen[str]) -> list[int]:
     """The local workers of a driver."""
-    return [pid for pid in children(driver.pid) if b"spa_bench.executors.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return called(b"spa_bench.executors.worker", children(driver.pid))
 
 
 def actors_of(driver: subprocess.Popen[str]) -> list[int]:
     """The actors below a driver that started Ray by itself."""
-    return [pid for pid in descendants(driver.pid) if b"ray::Actor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return called(b"ray::Actor", descendants(driver.pid))

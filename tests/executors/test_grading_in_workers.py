@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from doubles import Call, Done
-from processes import children
+from processes import called, children
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import SandboxError
 from spa_bench.executors.local import LocalTransport, WorkerPlace
@@ -131,7 +131,7 @@ def test_a_killed_worker_costs_its_shard_which_another_does(
 
 
 def _workers() -> list[int]:
-    return [pid for pid in children() if b"spa_bench.executors.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return called(b"spa_bench.executors.worker", children())
 
 
 def test_a_machine_without_the_sandbox_is_one_line(workers: Workers, task: Task, tmp_path: Path):

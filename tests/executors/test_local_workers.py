@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import signal
@@ -58,6 +59,19 @@ def test_shards_run_side_by_side_in_as_many_processes_as_there_are_workers(start
     assert len(set(pool.everywhere(acts.process))) == 2
     shards = [partial(acts.meet, name=name, other=other, folder=tmp_path) for name, other in ("ab", "ba", "cd", "dc")]
     assert sorted(pool.each(shards)) == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
+
+
+def test_a_file_in_the_working_folder_takes_the_place_of_none_of_pythons_own(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "traceback.py").write_text("raise RuntimeError('not that of Python')")
+    (tmp_path / "in_the_folder.py").write_text("def three(held):\n    return 3\n")
+    assert start(1).everywhere(acts.notes) == [[]]
+    (tmp_path / "traceback.py").unlink()
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])  # as in a notebook, whose modules in that folder are found
+    assert start(1).everywhere(importlib.import_module("in_the_folder").three) == [3]
 
 
 def test_a_shard_of_a_killed_worker_is_done_by_another_and_the_user_is_told(start: Start, tmp_path: Path):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -61,15 +62,26 @@ PASSES = {
     "a list": Fault(body="[1, 2]"),
     "another protocol": Fault(body='{"answer": 42}'),
     "two choices": Fault(body='{"model": "toy", "choices": [{}, {}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'),
+    "an answer broken off": Fault(
+        body='{"model": "toy", "choices": [{"text": " sea", "finish_reason": "abort"}], '
+        '"usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+    ),
     "half a body": Fault(body='{"model": "toy", "choi', half=True),
-    "no answer in time": Fault(hang=1.2),
+    "no answer in time": Fault(hang=30.0),
 }
 
 
 @pytest.mark.parametrize("name", PASSES)
 def test_a_failure_that_passes_is_tried_again(served: Served, name: str):
-    served.fault = failing([PASSES[name], PASSES[name]])
-    answer = server(served, timeout=0.8).one(calls(1)[0])
+    asking = server(served, timeout=0.8 if "time" in name else 60.0)
+
+    def fault(number: int, body: dict[str, object]) -> Fault | None:
+        if number == 1:
+            asking.options = replace(asking.options, timeout=60.0)  # the last try, which is answered, is not for haste
+        return PASSES[name] if number < 2 else None
+
+    served.fault = fault
+    answer = asking.one(calls(1)[0])
     assert isinstance(answer, Reply)
     assert answer.text
     assert len(served.asked) == 3
@@ -83,6 +95,7 @@ def test_a_failure_that_passes_is_tried_again(served: Served, name: str):
         ("500", r"answers 500 \(<html>oh no</html>\): given up after 4 tries"),
         ("garbage", r"answered with no JSON \('<html>hello</html>'\): given up"),
         ("nothing", r"answered with nothing: given up"),
+        ("an answer broken off", r"broke an answer off \(finish_reason 'abort'\): given up"),
         ("half a body", r"broke off \(.*\): given up"),
         ("no answer in time", r"gave no answer in 0.6 s: given up"),
     ],
@@ -115,6 +128,14 @@ def test_a_refusal_of_one_call_is_its_own_and_is_not_tried_again(served: Served,
     assert len(served.asked) == 3
 
 
+def test_a_prompt_that_utf8_cannot_hold_is_sent_as_far_as_it_can(served: Served):
+    [call] = calls(1)
+    assert call.body is not None
+    call.body["prompt"] = "half \ud83d a \ud83d\ude00 pair"
+    assert isinstance(server(served).one(call), Reply)
+    assert [body["prompt"] for body in served.asked] == ["half \ufffd a \U0001f600 pair"]
+
+
 @pytest.mark.parametrize("body", ['{"detail": "why"}', '{"message": "why"}', '{"error": "why"}', "why", '"why"'])
 def test_the_words_of_a_refusal_are_found_wherever_servers_put_them(served: Served, body: str):
     served.fault = lambda number, asked: Fault(status=400, body=body)
@@ -144,9 +165,10 @@ def test_what_every_call_would_get_is_not_tried_again(served: Served, fault: Fau
 
 def test_the_wait_that_a_server_asks_for_is_kept_by_all_calls(served: Served):
     served.fault = failing([Fault(status=429, headers=(("Retry-After", "0.6"),))])
-    assert len(list(server(served, concurrency=1).ask(calls(3)))) == 3
+    asking = server(served, concurrency=1)
+    assert len(list(asking.ask(calls(3)))) == 3
     assert served.times[1] - served.times[0] >= 0.6
-    assert served.times[3] - served.times[1] < 0.5
+    assert asking._gate.wait(time.monotonic(), 0) == 0  # and is over then
 
 
 def test_a_server_that_asks_for_no_wait_does_not_use_up_all_tries_at_once(served: Served, monkeypatch: pytest.MonkeyPatch):
@@ -158,9 +180,9 @@ def test_a_server_that_asks_for_no_wait_does_not_use_up_all_tries_at_once(served
 
 
 def test_the_wait_for_a_limit_does_not_count_against_patience(served: Served, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(limits, "MINUTE", 0.5)
-    served.fault = lambda number, body: Fault(status=503) if number == 3 else None  # its call has waited for 1.5 s
-    asking = server(served, concurrency=4, requests_per_minute=1, patience=1.0)
+    monkeypatch.setattr(limits, "MINUTE", 0.8)
+    served.fault = lambda number, body: Fault(status=503) if number == 3 else None  # its call has waited for 2.4 s
+    asking = server(served, concurrency=4, requests_per_minute=1, patience=2.3)
     assert len(list(asking.ask(calls(4)))) == 4
     assert len(served.asked) == 5
 
@@ -181,10 +203,12 @@ def test_answers_that_came_before_a_server_is_gone_are_given_first(served: Serve
 
 
 def test_calls_are_made_together_up_to_a_bound_and_each_gives_its_own_answer(served: Served):
-    served.seconds = 0.05
-    asking = server(served, concurrency=4)
+    four = threading.Barrier(4, timeout=60)  # no answer goes out before four calls are there
+    served.answer = lambda body, reply: four.wait() >= 0 and reply
+    asking = server(served, concurrency=4, timeout=60.0)
     answers = dict(asking.ask(calls(12)))
     assert served.most == asking.together == 4
+    served.answer = lambda body, reply: reply
     alone = {place: server(served).one(call) for place, call in enumerate(calls(12))}
     assert answers == alone
 
@@ -244,7 +268,9 @@ def test_an_answer_without_usage_is_refused(served: Served):
         server(served).one(calls(1)[0])
 
 
-@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": "3"}, {"prompt_tokens": -1}, {"prompt_tokens": True}])
+@pytest.mark.parametrize(
+    "usage", [{}, {"prompt_tokens": "3"}, {"prompt_tokens": -1}, {"prompt_tokens": True}, {"prompt_tokens": 10**400}]
+)
 def test_a_usage_that_counts_nothing_is_refused_in_words_of_its_own(served: Served, usage: dict[str, object]):
     served.answer = lambda body, reply: {**reply, "usage": usage}
     with pytest.raises(ModelError, match="the server's usage is no count of tokens"):
@@ -270,7 +296,7 @@ def test_an_interrupt_gives_what_is_under_way_and_sends_no_more(served: Served):
 
     with patiently(lambda text: None), pytest.raises(KeyboardInterrupt):
         take()
-    assert len(came) == len(served.asked) < 8
+    assert len(came) == len(served.asked) < 20
 
 
 def test_an_interrupt_ends_a_wait(served: Served):
@@ -300,12 +326,12 @@ def test_a_second_interrupt_does_not_wait_for_a_server_that_hangs(served: Served
 def test_answers_that_nobody_waits_for_are_broken_off(served: Served):
     served.seconds = 0.05
     asking = server(served, concurrency=2)
-    answers = asking.ask(calls(50))
+    answers = asking.ask(calls(1000))
     next(answers)
-    before = threading.active_count()
+    assert "calls to a server" in {thread.name for thread in threading.enumerate()}
     answers.close()
-    assert threading.active_count() < before
-    assert len(served.asked) < 10
+    assert "calls to a server" not in {thread.name for thread in threading.enumerate()}
+    assert len(served.asked) < 1000
 
 
 def test_a_missing_package_is_one_line_with_the_command(served: Served, monkeypatch: pytest.MonkeyPatch):

@@ -95,7 +95,13 @@ def test_retry_after_is_seconds_milliseconds_or_a_date(monkeypatch: pytest.Monke
     assert retry_after({"retry-after": email.utils.formatdate(now + 90, usegmt=True)}, now) == 90.0
     assert retry_after({"retry-after": email.utils.formatdate(now - 90, usegmt=True)}, now) == 0.0
     assert retry_after({"retry-after": email.utils.formatdate(now + 90)}, now) == 90.0
-    for nothing in ({}, {"retry-after": "soon"}, {"retry-after": "-3"}, {"retry-after": "inf"}):
+    for nothing in (
+        {},
+        {"retry-after": "soon"},
+        {"retry-after": "-3"},
+        {"retry-after": "inf"},
+        {"retry-after": f"{10**20} Jan 2024 00:00:00"},
+    ):
         assert retry_after(nothing, now) is None
     monkeypatch.undo()
     time.tzset()
@@ -108,6 +114,15 @@ def test_no_minute_has_more_requests_than_allowed():
         gate.sent(now, 5)
     assert gate.wait(20.0, 5) == 40.0  # until the first one is a minute ago
     assert gate.wait(60.0, 5) == 0
+
+
+def test_a_wait_that_rounding_ends_early_lets_no_tokens_through():
+    gate = Gate(requests=3, tokens=100)
+    for sent, tokens in ((481.17449625908654, 4), (481.17449625908654, 59), (500.97376051322146, 11)):
+        gate.sent(sent, tokens)
+    now = 517.8943610519356 + gate.wait(517.8943610519356, 122)
+    assert now - limits.MINUTE < 481.17449625908654  # a minute later but for the last digit
+    assert gate.wait(now, 122) == 500.97376051322146 + limits.MINUTE - now
 
 
 def test_no_minute_has_more_tokens_than_allowed_and_what_was_not_used_counts_no_more():

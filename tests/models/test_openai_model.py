@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from openai_server import NO_KEY, Fault, Served, logprob, pieces
 from spa_bench.errors import ModelError, UsageError
 from spa_bench.models.base import Spending
 from spa_bench.models.openai.asking import server_seed
+from spa_bench.models.openai.client import Server
 from spa_bench.models.openai.model import ServedModel
 from spa_bench.models.openai.options import OpenAIOptions
 from spa_bench.types import Asked, Completion, Decoding, Key, Member, Messages, Request
@@ -157,6 +159,36 @@ def test_a_model_that_is_taken_away_ends_a_run(served: Served):
     with pytest.raises(ModelError, match=r"serves 'toy' no more \(404: gone\); what is drawn is kept"):
         came.extend(of.generate([request(i) for i in range(8)], [BASE]))
     assert len(came) == 2
+
+
+def test_answers_that_are_under_way_when_a_model_is_taken_away_are_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch):
+    of, gone = model(served, concurrency=4), threading.Event()
+
+    def fault(number: int, body: dict[str, Any]) -> Fault | None:
+        if number == 3:
+            return Fault(status=404, body='{"message": "gone"}')
+        assert gone.wait(60)  # until the client has read that
+        return None
+
+    def refused(of: Server, error: Any) -> object:
+        found = status(of, error)
+        threading.Timer(0.5, gone.set).start()
+        return found
+
+    served.fault, status = fault, Server._status
+    came: list[Completion] = []
+    monkeypatch.setattr(Server, "_status", refused)
+    with pytest.raises(ModelError, match="serves 'toy' no more"):
+        came.extend(of.generate([request(i) for i in range(8)], [BASE]))
+    assert len(came) == 3
+    assert of.spent().lost == 0
+
+
+def test_an_earlier_answer_that_utf8_cannot_hold_may_stand_in_a_prompt(served: Served):
+    of = model(served)
+    messages: Messages = (("user", "hello"), ("assistant", "half \ud83d"), ("user", "so?"))
+    answers = by_key(of, [request(0, prompt="half \ud83d"), request(1, messages=messages)])
+    assert {c.finish for c in answers.values()} == {"length"}
 
 
 def test_a_request_that_is_refused_fails_alone(served: Served):
@@ -389,6 +421,55 @@ def test_a_log_probability_that_is_no_number_is_an_error(served: Served):
     served.answer = changed
     with pytest.raises(UsageError, match=r"one: .* gives no log-probability for some tokens of ' sea'"):
         list(of.option_scores([Asked("one", (("the", " sea"),), 1)], [BASE]))
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_log_probabilities_of_fewer_tokens_than_the_server_counts_are_an_error(served: Served, left: int):
+    of = model(served)
+
+    def cut(body: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+        if body.get("echo"):
+            scores = reply["choices"][0]["logprobs"]
+            reply["choices"][0]["logprobs"] = {name: rows[:left] for name, rows in scores.items()}
+        return reply
+
+    served.answer = cut
+    with pytest.raises(ModelError, match=rf"counts 4 tokens of one and gives log-probabilities of {left}"):
+        list(of.option_scores([Asked("one", (("the", " sea is blue"),), 1)], [BASE]))
+
+
+def test_a_log_probability_that_no_float_holds_is_an_error(served: Served):
+    of = model(served)
+
+    def changed(body: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+        if body.get("echo"):
+            reply["choices"][0]["logprobs"]["token_logprobs"][1] = -(10**400)
+        return reply
+
+    served.answer = changed
+    with pytest.raises(UsageError, match=r"one: .* gives no log-probability for some tokens of ' sea'"):
+        list(of.option_scores([Asked("one", (("the", " sea"),), 1)], [BASE]))
+
+
+def test_members_of_several_tokenizers_are_not_scored_by_the_counts_of_one(served: Served):
+    served.models = ("toy", "a", "b")
+    of = model(served)
+
+    def other(body: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+        if body["model"] == "b" and body.get("echo"):  # whose tokenizer puts a token before every text
+            for rows in (scores := reply["choices"][0]["logprobs"]).values():
+                rows.insert(0, "<s>" if rows is scores["tokens"] else None)
+            reply["usage"]["prompt_tokens"] += 1
+        return reply
+
+    served.answer = other
+    asked = [Asked("one", (("the sea is", " blue"),), 1)]
+    members = [Member(name, None, DRAWN, served=name) for name in ("a", "b")]
+    with pytest.raises(UsageError, match=r"one: [ab] counts \d tokens of it and [ab] \d, so that they have tokenizers of"):
+        list(of.option_scores(asked, members))
+    for name in ("a", "b"):
+        served.forget()
+        assert list(of.option_scores(asked, [Member(name, None, DRAWN, served=name)]))
 
 
 def test_options_that_do_not_fit_are_named_before_anything_is_drawn(served: Served):

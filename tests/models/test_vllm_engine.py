@@ -12,8 +12,10 @@ from spa_bench.errors import ModelError
 from spa_bench.models.engine import Draw, LoraAdapter, Target
 from spa_bench.models.vllm import canary
 from spa_bench.models.vllm.engine import VllmEngine
+from spa_bench.models.vllm.over_http import OverHttp
 from spa_bench.types import Decoding, Key
-from vllm_doubles import FACTS, Memory, adapter, logprob, reference
+from vllm_doubles import FACTS, Memory, adapter, logprob, options, reference
+from vllm_server import serving_fake
 
 
 @pytest.fixture
@@ -68,6 +70,27 @@ def test_scores_are_those_of_the_target_alone_also_where_it_fills_the_context(ad
     assert np.allclose(found["full"], [logprob(t, 0) for t in range(10, 20)])
 
 
+def test_a_target_is_one_token_longer_than_the_context_at_the_most_and_is_scored(adapters: list[LoraAdapter]):
+    one = engine(Memory(positions=80))
+    assert one.context is not None
+    for more in (-1, 0, 1):
+        tokens = (7,) * (one.context + more - 2)
+        [found] = one.score([Target(name="full", context=(5, 6), tokens=tokens, adapter=adapters[1])])
+        assert np.allclose(found.logprobs, [logprob(7, 2)] * len(tokens))
+    assert one.context == 79
+
+
+def test_a_target_as_long_as_a_server_takes_is_scored():
+    with serving_fake() as fake:
+        one = VllmEngine(FACTS, OverHttp(FACTS, options(base_url=fake.url)), reference=None)
+        assert one.context is not None
+        for more in (-1, 0, 1):
+            tokens = (7,) * (one.context + more - 2)
+            [found] = one.score([Target(name="full", context=(5, 6), tokens=tokens, adapter=None)])
+            assert np.allclose(found.logprobs, [-0.7] * len(tokens))
+    assert one.context == 62
+
+
 def test_adapters_that_do_what_transformers_says_are_let_through(adapters: list[LoraAdapter]):
     one = engine(Memory(), said := [])
     one.open(adapters)
@@ -102,6 +125,15 @@ def test_a_base_that_gets_an_adapter_in_some_batches_is_caught(adapters: list[Lo
     backend.base_once = 2
     with pytest.raises(ModelError, match="--max-loras above the number of adapters"):
         engine(backend).open(adapters)
+
+
+@pytest.mark.parametrize("place", range(12))  # base and two adapters, four times each
+def test_a_reading_that_is_no_number_is_caught_whichever_it_is(adapters: list[LoraAdapter], place: int):
+    backend = Memory()
+    backend.spoiled = place
+    with pytest.raises(ModelError, match="no finite log-probabilities of seeded tokens"):
+        engine(backend).open(adapters)
+    assert backend.closed == 1
 
 
 def test_an_adapter_without_an_effect_is_let_through_with_a_note(tmp_path: Path):

@@ -78,14 +78,14 @@ def test_a_temperature_that_vllm_takes_is_not_refused(temperature: float):
 
 
 def test_a_target_is_scored_as_a_prompt_with_one_token_drawn_behind_it():
-    asked = scoring(Target(name="t", context=(1, 2), tokens=(3, 4), adapter=None), 5)
+    asked = scoring(Target(name="t", context=(1, 2), tokens=(3, 4), adapter=None), 4)
     assert asked.ids == (1, 2, 3, 4)
     assert (asked.sampling["prompt_logprobs"], asked.sampling["max_tokens"]) == (0, 1)
     assert "allowed_token_ids" not in asked.sampling
 
 
 def test_a_target_that_fills_the_context_has_its_last_token_drawn():
-    asked = scoring(Target(name="t", context=(1, 2), tokens=(3, 4), adapter=None), 4)
+    asked = scoring(Target(name="t", context=(1, 2), tokens=(3, 4), adapter=None), 3)
     assert asked.ids == (1, 2, 3)
     assert (asked.sampling["allowed_token_ids"], asked.sampling["logprobs"]) == ([4], 0)
 

@@ -327,6 +327,17 @@ def test_members_of_a_log_may_be_compressed_by_zstandard(task: CodeTask, tmp_pat
         read_files(path, task, cut=False)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members_of_a_log_are_one_line_however_they_are_packed(task: CodeTask, tmp_path: Path, method: int):
+    packed, path = io.BytesIO(), tmp_path / "log.eval"
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        archive.writestr("samples/a.json", json.dumps(inspect_sample(task, IDS[0])))
+    whole = packed.getvalue()
+    path.write_bytes(whole[:60] + bytes(20) + whole[80:])
+    with pytest.raises(DataError, match=r"^cannot read the samples in .*log\.eval: "):
+        read_files(path, task, cut=False)
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python reads Zstandard itself")
 def test_what_reads_zstandard_is_named_where_it_is_missing(task: CodeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "backports.zstd", None)

@@ -22,7 +22,7 @@ from spa_bench.runs import perform
 from spa_bench.runs.options import JudgeOptions, Rules, RunOptions, ScoreOptions
 from spa_bench.runs.reopen import ModelOptions
 from spa_bench.samplers.base import Sampler
-from spa_bench.support.console import error_line
+from spa_bench.support.console import handler_line
 from spa_bench.support.interrupt import patiently
 from spa_bench.support.text import did_you_mean
 from spa_bench.support.threads import still_threads
@@ -275,7 +275,7 @@ class _Parts:
         """Within the block the names lead to the objects, and Ctrl-C ends the work after the batch in hand."""
         still_threads()
         model = [self.model] if isinstance(self.model, GivenObject) else []
-        with giving([*objects.objects_of([self._sampler, self._task, *self._metrics]), *model]), patiently(error_line):
+        with giving([*objects.objects_of([self._sampler, self._task, *self._metrics]), *model]), patiently(handler_line):
             yield
 
 

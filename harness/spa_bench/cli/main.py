@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     `doctor` returns 1 where the main job cannot run, and `check` where runs are worse than their baseline.
     """
     from spa_bench.support.cache import settle
-    from spa_bench.support.console import error_line, speakable
+    from spa_bench.support.console import error_line, handler_line, speakable
     from spa_bench.support.memory import is_out_of_memory
     from spa_bench.support.text import without_middle
     from spa_bench.support.threads import still_threads
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, given, _ = app.parse_args(words, exit_on_error=False, print_error=False)
         if said := settle():
             error_line(said)
-        with patiently(error_line):
+        with patiently(handler_line):
             return command(*given.args, **given.kwargs) or 0
     except CycloptsError as error:
         error_line(sentence(error, words))

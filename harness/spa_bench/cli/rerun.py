@@ -19,6 +19,7 @@ from spa_bench.cli.options import (
     TaskFile,
     a_path,
     option,
+    overrides,
 )
 
 
@@ -36,6 +37,9 @@ def rerun(
     spread: ModelWorkers | None = None,
     judge: Judge | None = None,
     embedding: Embedding = None,
+    settings: Annotated[
+        tuple[str, ...], overrides("an option of the engine that no spec has, e.g. engine.base_url=http://host:8000 for vllm")
+    ] = (),
     out: Annotated[
         Path | None,
         a_path("where the repetition goes (default: reruns, beside the folder of runs)", OUTPUT, metavar="DIR"),
@@ -57,6 +61,7 @@ def rerun(
         executor=spread.executor_options(),
         judge=judge.options(),
         embedding=embedding,
+        settings=settings,
     )
     folder, differences = repeat.rerun(run, options)
     if as_json:

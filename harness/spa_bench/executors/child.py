@@ -21,10 +21,11 @@ def begin(
 ) -> tuple[subprocess.Popen[bytes], Connection[Any, Any]]:
     """(a process that runs `module`, our end of its socket). `environment` is beside ours; a `silent` one prints nothing."""
     ours, theirs = socket.socketpair()
-    paths = os.pathsep.join(path for path in sys.path if path)
+    # the import path of this process; -P leaves out the working folder, where a user's file may be called as one of Python's
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
+            [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if silent else None,
             stderr=subprocess.DEVNULL if silent else None,

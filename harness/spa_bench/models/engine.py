@@ -142,7 +142,10 @@ class Engine(Protocol):
 
     @property
     def context(self) -> int | None:
-        """The most tokens of context and continuation together; None: as many as the model has positions."""
+        """The most tokens of context and continuation together; None: as many as the model has positions.
+
+        A target may be one token longer: its last token is scored and not read.
+        """
         ...
 
     def fingerprint(self) -> dict[str, object]:

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from spa_bench.cards.guard import built
 from spa_bench.cards.kinds import Kind, NoOptions, as_declared, beside
@@ -23,8 +23,6 @@ from spa_bench.support.text import did_you_mean
 from spa_bench.types import Json
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from spa_bench.models.hf.model import HFModel
     from spa_bench.models.hf.unloaded import UnloadedModel
 
@@ -116,8 +114,7 @@ class Chosen:
         {"in_spec": False}: they change no number, and a run resumes with other values.
         """
         made, usual = vars(self.options), vars(type(self.options)())
-        seen = [f.name for f in dataclasses.fields(cast("DataclassInstance", self.options)) if f.metadata.get("in_spec", True)]
-        options = {name: made[name] for name in seen if made[name] != usual[name]}
+        options = {name: made[name] for name in _in_spec(type(self.options)) if made[name] != usual[name]}
         if self.name == HF and not options:
             return {}
         return {"name": self.name, "stages": list(self.stages), "options": options}
@@ -145,13 +142,28 @@ def _keys(declared: type[object]) -> set[str]:
     return {f.name for f in dataclasses.fields(declared)} if dataclasses.is_dataclass(declared) else set()
 
 
-def engine_of_spec(spec: Json) -> Chosen:
-    """The engine of a run."""
-    found = spec.get("engine") or {}
-    if not found:
+def engine_of_spec(spec: Json, beside: Mapping[str, object] | None = None) -> Chosen:
+    """The engine of a run. `beside` are options that its spec has no place for, such as where a server is.
+
+    Raises UsageError for one that the spec has, and as chosen_engine.
+    """
+    found, beside = spec.get("engine") or {}, beside or {}
+    name = str(found.get("name", HF))
+    if fixed := next((key for key in beside if key in _in_spec(engine_kind(name).options)), ""):
+        raise UsageError(
+            f"engine.{fixed} is in the run's spec, which stays as it is; leave it out, or make another run with `spa-bench run`"
+        )
+    if not found and not beside:
         return Chosen()
-    chosen = chosen_engine(str(found["name"]), found.get("options", {}))
-    return dataclasses.replace(chosen, stages=tuple(found["stages"]))
+    chosen = chosen_engine(name, {**found.get("options", {}), **beside})
+    return dataclasses.replace(chosen, stages=tuple(found.get("stages", ())))
+
+
+def _in_spec(declared: type[object]) -> list[str]:
+    """The names of an engine's options that stand in specs."""
+    if not dataclasses.is_dataclass(declared):
+        return []
+    return [f.name for f in dataclasses.fields(declared) if f.metadata.get("in_spec", True)]
 
 
 def model_with(

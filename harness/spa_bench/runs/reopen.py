@@ -155,10 +155,10 @@ def made_of(name: str) -> Origin | None:
     return from_file(Path(name), Reporter()) if is_gguf(name) else None
 
 
-def model_of(folder: RunFolder, options: ModelOptions) -> Model:
+def model_of(folder: RunFolder, options: ModelOptions, engine: Mapping[str, object] | None = None) -> Model:
     """The model of a run with the run's engines, on the run's device and in its type.
 
-    `options` give the batch size, and whether the model's code may run.
+    `options` give the batch size, and whether the model's code may run; `engine` are options of its engine beside the spec.
 
     Raises UsageError where that device is unavailable.
     """
@@ -172,7 +172,7 @@ def model_of(folder: RunFolder, options: ModelOptions) -> Model:
         revision=model.get("revision"),
         context=model.get("context"),
     )
-    return loaded_with(engine_of_spec(folder.spec), str(model["name"]), made)
+    return loaded_with(engine_of_spec(folder.spec, engine), str(model["name"]), made)
 
 
 def check_workers(engine: Chosen, executor: ExecutorOptions) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spa_bench.cards.reading import parse_overrides
 from spa_bench.errors import UsageError
 from spa_bench.executors.options import ExecutorOptions
 from spa_bench.runs.folder import RunFolder, differences, given_run
@@ -36,6 +38,7 @@ class RerunOptions:
     executor: ExecutorOptions = field(default_factory=ExecutorOptions)  # which workers hold the model
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     embedding: str | None = None
+    settings: tuple[str, ...] = ()  # engine.KEY=VALUE of options that no spec has, such as where a server is
 
 
 def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, RunDifference]:
@@ -45,6 +48,7 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, RunDifference]:
     """
     workers = checked_workers(options.judge.workers)
     check_sandbox(options.judge.sandbox, used=True)
+    settings = _engine_settings(options.settings)
     there = given_run(path)
     load = embedder_of(there, options.embedding, device=device_of(there))
     job = job_of(there, options.task_file, data=options.data, queries=options.queries)
@@ -56,7 +60,7 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, RunDifference]:
     if out.resolve() in (there.path.resolve(), there.path.resolve().parent):
         raise UsageError(f"--out {out} is where the run itself lies; name another folder for its repetition")
     console, fresh = Reporter(), tempfile.TemporaryDirectory(prefix="spa-bench-rerun-")
-    with fresh as folder, closing(model_of(there, loading)) as model:
+    with fresh as folder, closing(model_of(there, loading, settings)) as model:
         # a missing file is reported now, not after hours of work
         embedder = load() if job.embedding else None
         check_data(there, job, model, task)
@@ -66,6 +70,14 @@ def rerun(path: Path, options: RerunOptions) -> tuple[RunFolder, RunDifference]:
         graders = graders_of(model, options.judge.workers)
         grade(here, task, console, sandbox=options.judge.sandbox, workers=workers, embedder=ready(embedder), graders=graders)
     return here, difference_of(there, here)
+
+
+def _engine_settings(settings: Sequence[str]) -> dict[str, object]:
+    """The options of the engine in `settings`. Raises UsageError for other keys: the spec has them."""
+    found = parse_overrides(settings)
+    if other := next(iter([*found.sampler, *(f"task.{key}" for key in found.task)]), ""):
+        raise UsageError(f"rerun keeps the cards of the run: --set takes keys that begin with engine.; got {other!r}")
+    return found.engine
 
 
 @dataclass(frozen=True, kw_only=True)

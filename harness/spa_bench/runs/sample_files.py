@@ -16,7 +16,7 @@ from typing import Literal
 
 from spa_bench.errors import DataError, UsageError
 from spa_bench.support import provenance
-from spa_bench.support.packing import decoded, decompressed
+from spa_bench.support.packing import decoded, decompressed, readable
 from spa_bench.support.user_json import read_json, read_values
 
 STDIN = "-"
@@ -71,7 +71,8 @@ def parse(file: SampleFile) -> Content:
     try:
         raw = decompressed(file.data, gzip=file.name.endswith(".gz"))
         if raw.startswith(_ZIP):
-            return _archive(file.name, raw)
+            with readable():
+                return _archive(file.name, raw)
         text = decoded(raw)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise DataError(f"cannot read the samples in {file.name}: {error}") from error

@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
 
@@ -119,4 +119,17 @@ def _outliving(stream: TextIO) -> TextIO:
 
 def error_line(message: object) -> None:
     """Print `spa-bench: message` on stderr, on one line."""
-    print("spa-bench: " + visible(one_line(message)), file=sys.stderr)
+    print(_said(message), file=sys.stderr)
+
+
+def handler_line(message: object) -> None:
+    """`error_line` for what handles a signal: it may stand above a write to stderr, which takes no other one within it."""
+    try:
+        error_line(message)
+    except RuntimeError:  # a reentrant call
+        with suppress(OSError, ValueError):
+            os.write(sys.stderr.fileno(), f"{_said(message)}\n".encode())
+
+
+def _said(message: object) -> str:
+    return "spa-bench: " + visible(one_line(message))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from spa_bench.errors import ModelError
 from spa_bench.models.openai.spending import Usage
+from spa_bench.support.text import utf8
 from spa_bench.types import Decoding, Messages, Request
 
 Api = Literal["completions", "chat"]
@@ -115,4 +116,4 @@ def begun(prompt: str | Messages) -> bool:
 def most_tokens(prompt: str | Messages, new: int) -> Usage:
     """The most tokens that a call can take. No tokenizer is at hand, and none makes more tokens of a text than it has bytes."""
     texts = [prompt] if isinstance(prompt, str) else [text for _, text in prompt]
-    return Usage(prompt=sum(len(text.encode()) + _TEMPLATE for text in texts), new=new)
+    return Usage(prompt=sum(len(utf8(text).encode()) + _TEMPLATE for text in texts), new=new)

@@ -8,6 +8,7 @@ coming in while a caller works on the last one. The thread ends with the calls.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import queue
@@ -26,6 +27,7 @@ from spa_bench.models.openai.options import OPENAI, OpenAIOptions
 from spa_bench.models.openai.spending import Ledger
 from spa_bench.models.openai.wire import Call, Refused, Reply, told
 from spa_bench.support.interrupt import asked, pause_point
+from spa_bench.support.text import utf8
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -156,8 +158,8 @@ class Server:
             given = await self._tried(client, call)
             if isinstance(given, Reply):
                 row[1] = float(given.usage.prompt + given.usage.new)
-                call.check(given)
             if not isinstance(given, _Trouble):
+                call.check(given)
                 return given
             if given.wait is not None:
                 self._gate.close(time.monotonic() + given.wait)
@@ -219,7 +221,9 @@ class Server:
                 if call.body is None:
                     text = await client.get(call.path, cast_to=str)
                 else:
-                    text = await client.post(call.path, cast_to=str, body=call.body)
+                    # what UTF-8 cannot hold, as halves of surrogate pairs in another server's answer, would be no request
+                    body = json.loads(utf8(json.dumps(call.body, ensure_ascii=False)))
+                    text = await client.post(call.path, cast_to=str, body=body)
         except (TimeoutError, openai.APITimeoutError):
             return _Trouble(f"gave no answer in {self.options.timeout:g} s", lost=True)
         except openai.APIConnectionError as error:

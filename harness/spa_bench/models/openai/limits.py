@@ -25,7 +25,7 @@ class Gate:
         """Seconds until a call of `tokens` tokens may be sent; 0: at once. More than a minute allows wait for an empty one."""
         if now < self._closed_until:
             return self._closed_until - now
-        while self._sent and self._sent[0][0] <= now - MINUTE:
+        while self._sent and self._sent[0][0] + MINUTE <= now:  # rounded as below, so that what is left waits for more than 0
             self._sent.popleft()
         if self._requests is not None and len(self._sent) >= self._requests:
             return self._sent[-self._requests][0] + MINUTE - now
@@ -71,7 +71,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
             return seconds
     try:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     date = date.replace(tzinfo=date.tzinfo or UTC)  # "-0000" says UTC, and is read as no time zone
     return max(0.0, date.timestamp() - now)

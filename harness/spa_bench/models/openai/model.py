@@ -289,11 +289,6 @@ class ServedModel:
             for one in sent
         ]
         for place, answer in self._server.ask(calls):
-            if isinstance(answer, Refused) and answer.status in {404, 405}:
-                raise ModelError(
-                    f"{self._server.url} serves {sent[place].model!r} no more ({answer.status}: {answer.message}); what is "
-                    "drawn is kept, and the same command resumes from there once it does"
-                )
             yield sent[place], answer
 
     def _shortened(self, long: Sequence[tuple[Sent, Refused]]) -> Iterator[Completion]:
@@ -316,19 +311,26 @@ class ServedModel:
         for one, refused in again:
             yield skipped(one.request, refused, refused.context)
 
-    def _check(self, model: str, api: Api) -> Callable[[Reply], None]:
-        """A check of replies: they are of the model and fingerprint that the probe saw."""
+    def _check(self, model: str, api: Api) -> Callable[[Reply | Refused], None]:
+        """A check of what came: the model is still there, and replies are of the model and fingerprint that the probe saw."""
         found, url = self._found[api], self._server.url
         known = found.model if model == self.name else self._ids.get(model)
 
-        def check(reply: Reply) -> None:
+        def check(came: Reply | Refused) -> None:
             kept = "what is drawn is kept, and the same command begins a run of its own"
+            if isinstance(came, Refused):
+                if came.status in {404, 405}:
+                    raise ModelError(
+                        f"{url} serves {model!r} no more ({came.status}: {came.message}); what is drawn is kept, and the same "
+                        "command resumes from there once it does"
+                    )
+                return
             if known is None:
-                probe.check_model(model, reply, self._options.answers_as)
-            elif reply.model != known:
-                raise ModelError(f"{url} began as {known!r} and answers as {reply.model!r}: it is another model; {kept}")
-            if found.fingerprint is not None and reply.fingerprint != found.fingerprint:
-                old, new = found.fingerprint or "none", reply.fingerprint or "none"
+                probe.check_model(model, came, self._options.answers_as)
+            elif came.model != known:
+                raise ModelError(f"{url} began as {known!r} and answers as {came.model!r}: it is another model; {kept}")
+            if found.fingerprint is not None and came.fingerprint != found.fingerprint:
+                old, new = found.fingerprint or "none", came.fingerprint or "none"
                 raise ModelError(f"the fingerprint of {url} was {old} and is {new}: the server has changed; {kept}")
 
         return check
@@ -346,7 +348,7 @@ class ServedModel:
         scorer = self._scorer()
         texts = [Text(one.problem_id, *option) for one in asked for option in one.options]
         if texts:
-            scorer.fits(max(texts, key=lambda t: len((t.context + t.text).encode())), self.name)
+            scorer.fits(max(texts, key=lambda t: most_tokens(t.context + t.text, 0).prompt), self.name)
 
     def option_scores(
         self, asked: Sequence[Asked], members: Sequence[Member], done: Collection[str] = ()

@@ -49,9 +49,10 @@ class Text:
 class Scorer:
     """Scores texts. `check` is asked about each reply to a call for a model: Call.check."""
 
-    def __init__(self, server: Server, dialect: Dialect, check: Callable[[str], Callable[[Reply], None]]):
+    def __init__(self, server: Server, dialect: Dialect, check: Callable[[str], Callable[[Reply | Refused], None]]):
         self._server, self._dialect, self._check = server, dialect, check
         self._lengths: dict[str, int] = {"": 0}  # context -> its tokens, special ones before it included
+        self._counts: dict[str, tuple[str, int]] = {}  # context with a text -> (who counted, its tokens)
 
     def fits(self, text: Text, model: str) -> None:
         """Raise UsageError where `text` and its context do not fit the server's context together."""
@@ -71,7 +72,18 @@ class Scorer:
         for number, answer in self._server.ask([self._call(model, text, echo=True) for model, text in asked]):
             for place in whole[asked[number]]:
                 text = texts[place][1]
-                yield place, self._read(self._reply(answer, text), text)
+                reply = self._reply(answer, text)
+                self._counted(text, *asked[number], reply.usage.prompt)
+                yield place, self._read(reply, text)
+
+    def _counted(self, text: Text, model: str, whole: str, tokens: int) -> None:
+        """Raise UsageError where another model counts other tokens of the `whole`: contexts are counted by one of them."""
+        other, before = self._counts.setdefault(whole, (model, tokens))
+        if tokens != before:
+            raise UsageError(
+                f"{text.name}: {other} counts {before} tokens of it and {model} {tokens}, so that they have tokenizers of "
+                "their own; options are scored for members of one tokenizer, such as adapters of one model: run them apart"
+            )
 
     def options(self, asked: Sequence[Asked], models: Sequence[str], done: Collection[str]) -> Iterator[OptionScores]:
         """See Model.option_scores. What needs the whole distribution of a token is NaN, but for one member's kl and js: 0."""
@@ -106,6 +118,11 @@ class Scorer:
     def _read(self, reply: Reply, text: Text) -> Scored:
         context, shown = text.moved[0], reply.logprobs[: reply.usage.prompt]
         before = self._lengths[context]
+        if len(reply.logprobs) < reply.usage.prompt:
+            raise ModelError(
+                f"{self._server.url} counts {reply.usage.prompt} tokens of {text.name} and gives log-probabilities of "
+                f"{len(reply.logprobs)}, so that no text can be scored; what is scored is kept"
+            )
         if not context and not (reply.text or "").startswith(reply.pieces[0] if reply.pieces else "?"):
             before = 1  # a token that begins every text
         tokens = shown[before:]

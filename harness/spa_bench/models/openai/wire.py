@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,9 @@ from spa_bench.support.text import one_line
 
 _CONTEXT = re.compile(r"context[ _](length|size|window)|max_model_len|maximum (input|sequence) length", re.IGNORECASE)
 _LIMIT = re.compile(r"(?:context length (?:is|of)|context (?:size|window) (?:is|of)|n_ctx\D{0,4}) ?\(?(\d+)", re.IGNORECASE)
+
+_BROKEN_OFF = {"abort", "error", "insufficient_system_resource"}  # vLLM's and SGLang's, OpenRouter's, DeepSeek's
+_MOST = 1 << 53  # a larger count is none
 
 _REASONING = ("reasoning_content", "reasoning")  # DeepSeek's name, which most servers have; OpenRouter's and newer vLLM's
 
@@ -73,7 +75,8 @@ class Call:
     body: dict[str, object] | None = None  # None: GET, whose reply is the text as it came
     most: Usage = field(default_factory=lambda: Usage(prompt=0, new=0))  # the most tokens that it can take
     tries: int | None = None  # times that it is sent until it is given up; None: as the options say
-    check: Callable[[Reply], None] = lambda _: None  # raises ModelError for an answer after which none is asked for any more
+    # raises ModelError for what came where no call is sent any more after it; those under way are waited for
+    check: Callable[[Reply | Refused], None] = lambda _: None
 
     def reply(self, text: str) -> Reply:
         """The reply in `text`. Raises ValueError for what is no reply: the call is then sent again.
@@ -116,13 +119,15 @@ def read_reply(text: str) -> Reply:
     [choice] = choices
     if not isinstance(choice, dict):
         raise ValueError(f"gave a choice that is no object ({_shown(text)})")
+    finish = choice.get("finish_reason")
+    if isinstance(finish, str) and finish in _BROKEN_OFF:  # as a server does that is stopped, or has too much to do
+        raise ValueError(f"broke an answer off (finish_reason {finish!r})")
     message = choice.get("message")
     spoken = message.get("content") if isinstance(message, dict) else choice.get("text")
     refusal = message.get("refusal") if isinstance(message, dict) else None
     thought = isinstance(message, dict) and any(message.get(name) for name in _REASONING)
     if thought and not spoken:  # servers say null or ""
         spoken = None
-    finish = choice.get("finish_reason")
     pieces, logprobs = _logprobs(choice.get("logprobs"))
     return Reply(
         model=model,
@@ -154,7 +159,7 @@ def _usage(said: object) -> Usage:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
 
 
 def _logprobs(said: object) -> tuple[tuple[str, ...], tuple[tuple[float | None, float | None], ...]]:
@@ -178,7 +183,7 @@ def _logprobs(said: object) -> tuple[tuple[str, ...], tuple[tuple[float | None, 
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if isinstance(value, int | float) and -_MOST < value < _MOST else None
 
 
 def _numbers(values: list[object]) -> list[float]:

@@ -61,7 +61,12 @@ class Backend(Protocol):
 
     @property
     def positions(self) -> int:
-        """The most tokens of prompt and answer together that vLLM takes."""
+        """The most tokens of prompt and answer together, and of a text that is scored with its context."""
+        ...
+
+    @property
+    def prompt(self) -> int:
+        """The most tokens of a prompt: vLLM draws one behind it, whatever it is asked for."""
         ...
 
     def facts(self) -> dict[str, object]:
@@ -104,15 +109,15 @@ def drawing(draw: Draw, ends: frozenset[int]) -> Asked:
     return Asked(ids=draw.prompt, adapter=draw.adapter.name if draw.adapter else None, sampling=sampling)
 
 
-def scoring(target: Target, positions: int) -> Asked:
-    """The request for the scores of `target`, where `positions` tokens fit at most.
+def scoring(target: Target, prompt: int) -> Asked:
+    """The request for the scores of `target`, where a prompt has `prompt` tokens at most.
 
     vLLM scores a prompt when it draws a token behind it. Where there is no room for one, the target's last token is left out of
     the prompt and is the only one that may be drawn, with the log-probability that it has among all.
     """
     ids = (*target.context, *target.tokens)
     sampling: dict[str, object] = {**_PLAIN, "temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
-    if len(ids) >= positions:
+    if len(ids) > prompt:
         sampling |= {"allowed_token_ids": [ids[-1]], "logprobs": 0}
         ids = ids[:-1]
     return Asked(ids=ids, adapter=target.adapter.name if target.adapter else None, sampling=sampling)

@@ -121,14 +121,18 @@ def logprobs(
     found: dict[str, NDArray[np.float64]] = {}
     for scores in score(wanted):
         name, read = scores.name, scores.logprobs
-        if not np.isfinite(read).all():
-            break
+        if not np.isfinite(read).all():  # of one reading among several, too
+            raise _missing(name)
         if name not in found or (near is not None and _rms(read - near[name]) > _rms(found[name] - near[name])):
             found[name] = read
     for target in wanted:
         if target.name not in found:
-            raise ModelError(f"no finite log-probabilities of seeded tokens for {target.name or 'the base model'}")
+            raise _missing(target.name)
     return found
+
+
+def _missing(name: str) -> ModelError:
+    return ModelError(f"no finite log-probabilities of seeded tokens for {name or 'the base model'}")
 
 
 def _rms(values: NDArray[np.float64]) -> float:

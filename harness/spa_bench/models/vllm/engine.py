@@ -60,8 +60,8 @@ class VllmEngine:
 
     @property
     def context(self) -> int | None:
-        """See Engine.context."""
-        return min(self._model.context, self._backend.positions)
+        """See Engine.context: one token less than vLLM takes, as what is scored may be a token longer (see models.options)."""
+        return min(self._model.context, self._backend.positions - 1)
 
     def fingerprint(self) -> dict[str, object]:
         """See Engine.fingerprint. It starts vLLM's process or asks the server, and loads no weights."""
@@ -154,7 +154,7 @@ class VllmEngine:
             raise
 
     def _score(self, vllm: Opened, targets: Sequence[Target]) -> Iterator[TargetScores]:
-        asked = [scoring(t, self._backend.positions) for t in targets]
+        asked = [scoring(t, self._backend.prompt) for t in targets]
         for place, answer in self._answers(vllm, asked):
             target = targets[place]
             read = (*answer.prompt, *answer.drawn) if "logprobs" in asked[place].sampling else answer.prompt

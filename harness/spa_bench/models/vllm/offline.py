@@ -146,6 +146,11 @@ class Offline:
         return min(self._model.context, self._options.max_model_len or self._model.context)
 
     @property
+    def prompt(self) -> int:
+        """See Backend.prompt."""
+        return self.positions - 1
+
+    @property
     def pid(self) -> int | None:
         """The number of vLLM's process; None where there is none."""
         return self._process.pid if self._process else None

@@ -161,6 +161,11 @@ class OverHttp:
             self._positions = self._told()[0] - 1
         return self._positions
 
+    @property
+    def prompt(self) -> int:
+        """See Backend.prompt."""
+        return self.positions
+
     def facts(self) -> dict[str, object]:
         """See Backend.facts: asked anew each time. What a server does not tell is said to be unknown."""
         length, facts = self._told()
