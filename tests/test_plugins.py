@@ -199,10 +199,18 @@ BROKEN = [
     (
         "mine:build",
         "import not_there",
-        "leads to the module 'mine', which cannot be imported: No module named 'not_there'; mend",
+        "leads to the module 'mine', which cannot be imported: No module named 'not_there' (mine.py, line 1); mend",
     ),
-    ("mine:build", "1 / 0", "leads to the module 'mine', which cannot be imported: division by zero; mend that package or"),
-    ("mine:build", "raise SystemExit('no\\nway')", "leads to the module 'mine', which cannot be imported: no way; mend"),
+    (
+        "mine:build",
+        "1 / 0",
+        "leads to the module 'mine', which cannot be imported: division by zero (mine.py, line 1); mend that package or",
+    ),
+    (
+        "mine:build",
+        "raise SystemExit('no\\nway')",
+        "leads to the module 'mine', which cannot be imported: no way (mine.py, line 1); mend",
+    ),
     ("mine:build", "def (", "leads to the module 'mine', which cannot be imported: invalid syntax"),
     ("mine:bild", BUILD, "leads to the module 'mine', which has no 'bild'"),
     ("mine", BUILD, "leads to the module 'mine', which has no 'CARD'"),

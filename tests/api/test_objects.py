@@ -243,6 +243,19 @@ class Half(NoSample):
 class Slash(Half):
     name = "a/b"
 
+class Answers(sb.ModelDefaults):
+    name = "answers"
+
+    def __init__(self, give=lambda c: c, says=None):
+        self.give, self.says = give, says
+
+    def describe(self):
+        return self.says() if self.says else {"name": self.name}
+
+    def generate(self, requests, members):
+        for r in requests:
+            yield self.give(sb.Completion(key=r.key, text=" 1", tokens=1, finish="stop", seed=r.seed))
+
 class HalfModel:
     name, context, notes = "m", 8, ()
 
@@ -272,6 +285,10 @@ class HalfTask:
         ("model", "lambda request: 1 / 0", "model 'function' on 0, draw 0: ZeroDivisionError: division by zero"),
         ("model", "lambda request: 7", "model 'function' on 0, draw 0 gave 7; it must give a text"),
         ("model", "lambda: ''", "model 'function'"),
+        ("model", "Answers(says=lambda: 1 / 0)", "engine 'object:Answers': describe() failed: ZeroDivisionError: "),
+        ("model", "Answers(says=lambda: {'name': 'x', 'at': {1}})", "engine 'object:Answers': describe() gave {'name': 'x', "),
+        ("model", "Answers(says=lambda: {})", "engine 'object:Answers': describe() gave {}; it needs a text 'name'"),
+        ("model", "Answers(says=lambda: 3)", "engine 'object:Answers': describe() gave 3; it must be a dict"),
         ("metrics", "[lambda s: 1.0]", "metric is <function <lambda>"),
         ("metrics", "[digits, digits]", "two metrics are named 'digits'; give one of them another name"),
         ("metrics", "[3]", "metric is 3; give a name, a spa_bench.Metric, or a function"),
@@ -298,3 +315,19 @@ def test_a_part_that_cannot_be_used_is_one_line(part: str, value: str, said: str
     cells.run(f"value = {value}")
     assert message(cells, **{part: cells.get("value")}).startswith(said)
     assert not list(Path("runs").glob("*/grades.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("give", "said"),
+    [
+        ("1 / 0", " failed: ZeroDivisionError: division by zero ("),
+        ("None", " failed: AttributeError: 'NoneType' object has no attribute 'key'"),
+        ("c.key", " failed: AttributeError: 'Key' object has no attribute 'key'"),
+        ("replace(c, text=None)", ": the answer 0, member 0, draw 0 has text = None; it must be a text"),
+        ("replace(c, key=sb.Key('9', 0, 0))", " gave an answer that is not missing: Key(problem='9', member=0, draw=0); "),
+    ],
+)
+def test_a_model_that_gives_what_is_no_answer_is_one_line(give: str, said: str, cells: Notebook):
+    cells.run(MADE)
+    cells.run(f"from dataclasses import replace\nvalue = Answers(lambda c: {give})")
+    assert message(cells, sampler="base", model=cells.get("value")).startswith(f"engine 'object:Answers'{said}")
