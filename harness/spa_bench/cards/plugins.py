@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from spa_bench.cards.kinds import CardKind, Kind
 from spa_bench.errors import UsageError
-from spa_bench.support.text import one_line
+from spa_bench.support.text import as_seen, one_line
 
 K = TypeVar("K", bound=Kind[object])
 
@@ -79,7 +79,7 @@ class Plugin:
     @property
     def card(self) -> Path | None:
         """The card of the entry point; None for code without one. Raises UsageError when the card is not found."""
-        named = declared(CardKind, self.target, self.module, f"{self}").card if self.is_kind else self.target
+        named = declared(CardKind, self.target, self.module, f"{self}", table=self.table).card if self.is_kind else self.target
         if named is None:
             return None
         folder = Path(getattr(self.module, "__file__", None) or "").resolve().parent
@@ -164,8 +164,8 @@ def attribute_of(module: ModuleType, attribute: str, name: str) -> object:
     return target
 
 
-def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
-    """The object `found`, to which `name` leads in `module`, as a kind of class `cls`.
+def declared(cls: type[K], found: object, module: ModuleType, name: str, *, table: str) -> K:
+    """The object `found`, to which `name` leads in `module`, as a kind of class `cls` in the table `table` of the registry.
 
     A function becomes a kind together with the attributes beside it in the module; the members of `cls` hold the names of
     these attributes. Raises UsageError for an object that is neither a kind nor a function.
@@ -173,8 +173,9 @@ def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
     if isinstance(found, cls):
         return found
     if isinstance(found, Kind) or not callable(found):
-        what = f"a {type(found).__name__}" if isinstance(found, Kind) else repr(found)
-        raise UsageError(f"{name} leads to {what}; it must be a {cls.__name__}, or a function that builds one")
+        what = f"a {type(found).__name__}" if isinstance(found, Kind) else as_seen(found)
+        wanted = f"{table.capitalize()}Kind" if cls is CardKind else cls.__name__  # cards know no kind of a table
+        raise UsageError(f"{name} leads to {what}; it must be a {wanted}, or a function that builds one")
     members = {f.name: getattr(module, f.metadata["beside"], None) for f in fields(cls) if "beside" in f.metadata}
     return replace(cls(build=found), **{key: value for key, value in members.items() if value is not None})
 
