@@ -173,6 +173,7 @@ def test_a_value_out_of_range_is_named(tmp_path: Path, line: str, message: str):
         'partition.method = "balance"',
         'kind = "mix"',
         'name = "a/b"',
+        'name = " "',
     ],
 )
 def test_a_value_that_no_run_can_use_is_refused_with_the_card(tmp_path: Path, line: str):

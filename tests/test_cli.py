@@ -423,6 +423,7 @@ def test_bad_samples_are_one_line_that_leaves_nothing_behind(rows: list[object],
     [
         (["--samples", "nowhere.jsonl"], "cannot read the samples in nowhere.jsonl"),
         (["--name", "a/b"], "--name is 'a/b'; it names a folder and takes no slash"),
+        (["--name", " "], "--name is ' '; it names a folder and takes no slash, and needs more than spaces and dots"),
         (["--name", ".."], "--name is '..'"),
         (["--name", "a\x1bb"], "--name is 'a\\x1bb'; it stands in tables and takes no control characters"),
         (["--workers", "0"], "--workers is 0; it must be at least 1"),

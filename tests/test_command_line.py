@@ -132,7 +132,7 @@ def test_a_reader_that_has_ended_is_no_error(words: list[str]):
 def test_a_command_whose_reader_ends_first_has_its_own_exit_code(code: int):
     """`spa-bench check ... | head -1` must not turn red into green."""
     program = (
-        "import sys; from spa_bench.support.console import outlive_reader; outlive_reader()\n"
+        "import sys; from spa_bench.support.console import keep_exit_code; keep_exit_code()\n"
         f"for _ in range(50):\n    print('x' * 10_000)\nprint('end', file=sys.stderr); sys.exit({code})"
     )
     command = [sys.executable, "-c", program]
@@ -147,7 +147,7 @@ def test_a_command_whose_reader_ends_first_has_its_own_exit_code(code: int):
 
 def test_a_command_outlives_the_reader_of_its_messages_too():
     program = (
-        "import sys; from spa_bench.support.console import outlive_reader; outlive_reader()\n"
+        "import sys; from spa_bench.support.console import keep_exit_code; keep_exit_code()\n"
         "for _ in range(50):\n    print('x' * 10_000, file=sys.stderr)\nprint('end')"
     )
     command = [sys.executable, "-c", program]
@@ -158,6 +158,24 @@ def test_a_command_outlives_the_reader_of_its_messages_too():
         assert run.stdout is not None
         assert run.stdout.read() == "end\n"
     assert run.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["check", "nowhere", "--against", "nowhere.json"], 2), (["--version"], 0), (["list", "tasks", "--jsn"], 2)],
+)
+def test_messages_that_a_full_disk_does_not_take_change_no_exit_code(words: list[str], code: int):
+    """Exit code 1 is a red check; a log on a full disk once gave it."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "spa_bench", *words]
+        assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=full, check=False).returncode == code
+
+
+def test_an_output_that_a_full_disk_does_not_take_is_an_error():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "spa_bench", "list", "tasks"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -25,3 +25,8 @@ def test_a_quiet_one_says_nothing_and_counts(monkeypatch: pytest.MonkeyPatch, ca
         progress(1, 2)
     assert capsys.readouterr().err == ""
     assert set(reporter.seconds) == {"work"}
+
+
+def test_names_between_colons_and_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]):
+    Reporter().note("sampler: a:b: a:b, [red]x[/red] :smile: mine:on:KIND")
+    assert capsys.readouterr().err == "sampler: a:b: a:b, [red]x[/red] :smile: mine:on:KIND\n"

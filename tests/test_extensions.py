@@ -15,7 +15,7 @@ from spa_bench.cards.source import source_hash
 from spa_bench.cards.task import load_task_card
 from spa_bench.errors import UsageError
 from spa_bench.metrics.suite import Metric
-from spa_bench.runs.folder import RunFolder
+from spa_bench.runs.folder import RunFolder, open_run
 from spa_bench.runs.generate import generate
 from spa_bench.runs.grade import grade
 from spa_bench.runs.job import Job, load_task
@@ -298,6 +298,68 @@ def test_a_sampler_that_is_built_wrongly_is_one_line(
         mock_run(tmp_path / "runs", three, answer, kind="mine:build")
     assert "sampler kind 'mine:build'" in str(error.value)
     assert message in str(error.value)
+
+
+DRAWS = """
+from dataclasses import replace
+import numpy as np
+from spa_bench.samplers.mixture import Mixture, build as mixture
+from spa_bench.types import Key
+
+class Own:
+    def __init__(self, mixed):
+        self.name, self.members, self.mixed = mixed.name, mixed.members, mixed
+
+    def sample(self, model, prompts, n, seed, *, task, done=()):
+        for c in self.mixed.sample(model, prompts, n, seed, task=task, done=done):
+            yield CHANGED
+
+def build(card, adapters):
+    return Own(mixture(card, adapters))
+"""
+
+
+def drawn_by(change: str, three: Path, tmp_path: Path) -> RunFolder:
+    """A run of a sampler of one's own whose answers are those of a mixture, changed by the code `change`."""
+    (tmp_path / "mine.py").write_text(DRAWS.replace("CHANGED", change))
+    return mock_run(tmp_path / "runs", three, answer, kind="mine:build")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("replace(c, key=Key('nope', 0, 0))", "gave an answer that is not missing: Key(problem='nope', member=0, draw=0)"),
+        ("replace(c, key=c.key._replace(member=1))", "gave an answer that is not missing: Key("),
+        ("replace(c, key=c.key._replace(draw=0))", "gave an answer that is not missing: Key("),
+        ("replace(c, key=tuple(c.key))", "gave an answer with the key ('"),
+        ("replace(c, key=c.key._replace(draw='0'))", "has draw = '0'; it must be a whole number, 0 or more"),
+        ("replace(c, text=None)", "has text = None; it must be a text"),
+        ("replace(c, text=b'x')", "has text = b'x'; it must be a text"),
+        ("replace(c, note=3)", "has note = 3; it must be a text"),
+        ("replace(c, finish='done')", "has finish = 'done'; it must be one of stop, length, skipped, failed"),
+        ("replace(c, finish='failed')", "has finish = 'failed' and does not say in `failure` why there is no answer"),
+        ("replace(c, tokens='3')", "has tokens = '3'; it must be a whole number"),
+        ("replace(c, tokens=-1)", "has tokens = -1; it must be a whole number, 0 or more"),
+        ("replace(c, spent=2.5)", "has spent = 2.5; it must be a whole number"),
+        ("replace(c, seed=None)", "has seed = None; it must be a whole number"),
+    ],
+)
+def test_an_answer_that_a_record_cannot_hold_is_one_line_and_none_is_written(
+    change: str, message: str, sandbox: InProcessJudge, three: Path, tmp_path: Path
+):
+    with pytest.raises(UsageError) as error:
+        drawn_by(change, three, tmp_path)
+    assert str(error.value).startswith("sampler kind 'mine:build'")
+    assert message in str(error.value)
+    [folder] = (tmp_path / "runs").glob("*-s0-*")
+    kept = open_run(folder).record_log.rows()
+    assert len(kept) == ("draw=0" in change and "nope" not in change)  # the first of two with one key is good
+
+
+def test_numbers_of_numpy_are_numbers_of_an_answer(sandbox: InProcessJudge, three: Path, tmp_path: Path):
+    key = "Key(c.key.problem, np.int64(c.key.member), np.int64(c.key.draw))"
+    folder = drawn_by(f"replace(c, key={key}, tokens=np.int32(3), spent=np.uint8(4), seed=np.uint64(2**63))", three, tmp_path)
+    assert {(r.tokens, r.spent, r.seed) for r in folder.record_log.rows()} == {(3, 4, 2**63)}
 
 
 # tasks ---------------------------------------------------------------------------------------------------------------

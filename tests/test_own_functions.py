@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spa_bench.cards.guard import judged
+from spa_bench.cards.guard import judged, recording
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import UsageError
+from spa_bench.metrics.suite import Metric, Samples
 from spa_bench.runs.job import load_task
-from spa_bench.runs.own_metrics import load_metrics
-from spa_bench.types import Grade
+from spa_bench.runs.own_metrics import load_metrics, values_of
+from spa_bench.types import Completion, Grade, Key, Record
 
+SAMPLES = Samples(problem="a", texts=["x"], programs=None, passed=[True], failed=[False], members=1, k=1)
 OLD = """
 from spa_bench.sandbox import Limits
 from spa_bench.tasks.base import TaskDefaults
@@ -116,6 +119,7 @@ def test_a_metric_that_takes_no_samples_is_refused_when_it_is_loaded(tmp_path: P
         ("name='m', bounds=(0, None)", r"its bounds are \(0, None\); give two numbers, the least and the most"),
         ("name='m', bounds=(1.0, 0.0)", r"its bounds are \(1\.0, 0\.0\)"),
         ("name='m', bounds=0.5", r"its bounds are 0\.5"),
+        ("name='m', missing=None", "its missing is None; it must be a text"),
         ("name='m', alias='short'", "its alias is 'short'; short names are of spa-bench's own metrics alone"),
     ],
 )
@@ -128,3 +132,77 @@ def test_what_a_metric_says_of_itself_is_checked_when_it_is_loaded(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match=message):
         load_metrics([f"{name}:M"])
+
+
+def problem_of(change: str) -> str:
+    return OLD.replace('Problem(id="a", prompt="x")', f"Problem(**{{**dict(id='a', prompt='x'), {change}}})")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("'id': 1", "id of the problem 1 is 1; it must be a text"),
+        ("'prompt': None", "prompt of the problem 'a' is None; it must be a text"),
+        ("'reference': None", "reference of the problem 'a' is None; it must be a text"),
+        ("'tags': ['easy']", r"tags of the problem 'a' is \['easy'\]; it must be a tuple of texts"),
+        ("'tags': 'easy'", "tags of the problem 'a' is 'easy'; it must be a tuple of texts"),
+    ],
+)
+def test_a_problem_of_other_types_is_refused_when_its_task_is_loaded(
+    change: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    card = own_task(tmp_path, monkeypatch, problem_of(change), f"problem_{abs(hash(change))}")
+    with pytest.raises(UsageError, match=message):
+        load_task(card)
+
+
+def test_what_a_task_asks_and_records_is_checked_where_it_is_its_own():
+    def record(completion: Completion) -> Record:
+        raise ValueError("no")
+
+    def nothing(completion: Completion) -> Any:
+        return None
+
+    given = Completion(key=Key("a", 0, 0), text="x", tokens=1, finish="stop", seed=0)
+    with pytest.raises(
+        UsageError, match=r"task kind 'mine:load': record\(\) failed: ValueError: no \(test_own_functions\.py, line"
+    ):
+        recording("mine:load", record)(given)
+    with pytest.raises(UsageError, match=r"task kind 'mine:load': record\(\) gave None; it gives spa_bench\.types\.Record"):
+        recording("mine:load", nothing)(given)
+    assert recording("code", record) is record
+
+
+def test_an_error_names_the_line_of_the_user_and_no_file_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that takes other arguments fails where we call it, and what calls us wrongly fails within ours."""
+    text = OLD.replace("def load(card)", "def load()") + (
+        "\ndef words(card):\n    from spa_bench.tasks.text import TextTask\n    return TextTask(card)\n"
+        "\ndef inside(card):\n    from spa_bench.support.text import before_stop\n    return before_stop(3, ['x'])\n"
+    )
+    card = own_task(tmp_path, monkeypatch, text, "called_wrongly")
+    with pytest.raises(UsageError, match=r"failed: TypeError: load\(\) takes 0 positional arguments but 1 was given$"):
+        load_task(card)
+    lines = text.splitlines()
+    for name, call in (("words", "    return TextTask(card)"), ("inside", "    return before_stop(3, ['x'])")):
+        where = rf"failed: .* \(called_wrongly\.py, line {lines.index(call) + 1}\)$"
+        with pytest.raises(UsageError, match=where):
+            load_task(replace(card, kind=f"called_wrongly:{name}"))
+
+
+@pytest.mark.parametrize("value", ["np.float32(0.5)", "np.array(0.5)", "np.bool_(True)", "np.int64(1)", "Fraction(1, 2)"])
+def test_a_metric_may_give_numbers_of_other_types(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = (
+        "from fractions import Fraction\nimport numpy as np\nfrom spa_bench.metrics.suite import Metric\n"
+        f"M = Metric(name='m', description='', compute=lambda samples: {value})\n"
+    )
+    name = f"number_{abs(hash(value))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    [metric] = load_metrics([f"{name}:M"])
+    assert values_of(metric, [SAMPLES]) in ([0.5], [1.0])
+
+
+def test_a_value_outside_its_bounds_is_an_error():
+    metric = Metric(name="m", description="", compute=lambda samples: 5.0, bounds=(0.0, 1.0))
+    with pytest.raises(UsageError, match=r"metric 'm' is 5\.0 on problem a, outside its bounds \(0\.0, 1\.0\)"):
+        values_of(metric, [SAMPLES])

@@ -12,7 +12,7 @@ import pytest
 from doubles import Call, InProcessJudge, Lines, MockModel, mock_run, sampler_card
 from installed import install
 from spa_bench.cards import plugins
-from spa_bench.cards.kinds import Kind
+from spa_bench.cards.kinds import CardKind, Kind
 from spa_bench.cards.reading import card_names
 from spa_bench.cards.registry import TABLES, kind_of, known
 from spa_bench.cards.sampler import load_sampler_card
@@ -115,6 +115,8 @@ def test_an_object_of_another_table_or_no_kind_is_refused(package: Install):
     assert refused(lambda: sampler_kind("mine:THREE")) == (
         "sampler 'mine:THREE' leads to 3; it must be a SamplerKind, or a function that builds one"
     )
+    of_a_card = refused(lambda: kind_of(CardKind, "sampler", "mine:THREE"))
+    assert of_a_card.endswith("leads to 3; it must be a SamplerKind, or a function that builds one")
     assert refused(lambda: load_sampler_card("three")).endswith(
         "leads to 3; it must be a kind, a function that builds one, or the path of a .toml card"
     )
@@ -199,10 +201,18 @@ BROKEN = [
     (
         "mine:build",
         "import not_there",
-        "leads to the module 'mine', which cannot be imported: No module named 'not_there'; mend",
+        "leads to the module 'mine', which cannot be imported: No module named 'not_there' (mine.py, line 1); mend",
     ),
-    ("mine:build", "1 / 0", "leads to the module 'mine', which cannot be imported: division by zero; mend that package or"),
-    ("mine:build", "raise SystemExit('no\\nway')", "leads to the module 'mine', which cannot be imported: no way; mend"),
+    (
+        "mine:build",
+        "1 / 0",
+        "leads to the module 'mine', which cannot be imported: division by zero (mine.py, line 1); mend that package or",
+    ),
+    (
+        "mine:build",
+        "raise SystemExit('no\\nway')",
+        "leads to the module 'mine', which cannot be imported: no way (mine.py, line 1); mend",
+    ),
     ("mine:build", "def (", "leads to the module 'mine', which cannot be imported: invalid syntax"),
     ("mine:bild", BUILD, "leads to the module 'mine', which has no 'bild'"),
     ("mine", BUILD, "leads to the module 'mine', which has no 'CARD'"),

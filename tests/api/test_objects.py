@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import spa_bench as sb
 from doubles import Call
 from notebook import Notebook
+from spa_bench.api.values import as_words
 
 CELLS = '''
 import spa_bench as sb
@@ -243,6 +246,19 @@ class Half(NoSample):
 class Slash(Half):
     name = "a/b"
 
+class Answers(sb.ModelDefaults):
+    name = "answers"
+
+    def __init__(self, give=lambda c: c, says=None):
+        self.give, self.says = give, says
+
+    def describe(self):
+        return self.says() if self.says else {"name": self.name}
+
+    def generate(self, requests, members):
+        for r in requests:
+            yield self.give(sb.Completion(key=r.key, text=" 1", tokens=1, finish="stop", seed=r.seed))
+
 class HalfModel:
     name, context, notes = "m", 8, ()
 
@@ -272,6 +288,10 @@ class HalfTask:
         ("model", "lambda request: 1 / 0", "model 'function' on 0, draw 0: ZeroDivisionError: division by zero"),
         ("model", "lambda request: 7", "model 'function' on 0, draw 0 gave 7; it must give a text"),
         ("model", "lambda: ''", "model 'function'"),
+        ("model", "Answers(says=lambda: 1 / 0)", "engine 'object:Answers': describe() failed: ZeroDivisionError: "),
+        ("model", "Answers(says=lambda: {'name': 'x', 'at': {1}})", "engine 'object:Answers': describe() gave {'name': 'x', "),
+        ("model", "Answers(says=lambda: {})", "engine 'object:Answers': describe() gave {}; it needs a text 'name'"),
+        ("model", "Answers(says=lambda: 3)", "engine 'object:Answers': describe() gave 3; it must be a dict"),
         ("metrics", "[lambda s: 1.0]", "metric is <function <lambda>"),
         ("metrics", "[digits, digits]", "two metrics are named 'digits'; give one of them another name"),
         ("metrics", "[3]", "metric is 3; give a name, a spa_bench.Metric, or a function"),
@@ -283,10 +303,27 @@ class HalfTask:
         ("n", "0", "n is 0; it must be at least 1"),
         ("n", "'4'", "n is '4'; it must be a whole number"),
         ("n", "2.0", "n is 2.0; it must be a whole number"),
-        ("seed", "'01'", "seed is '0'; it must be a whole number"),
+        ("seed", "'01'", "seed is '01'; it must be a whole number"),
         ("seed", "[0, None]", "seed is None; it must be a whole number"),
         ("seed", "[0, 0]", "--seeds names a seed twice: 0,0"),
         ("limit", "True", "limit is True; it must be a whole number"),
+        ("seed", "__import__('numpy').array([[0], [1]])", "seed is array([0]); it must be a whole number"),
+        ("limit", "__import__('numpy').array([1, 2])", "limit is array([1, 2]); it must be a whole number"),
+        ("settings", "['task.seconds=1']", "settings is ['task.seconds=1']; it must be a dict of the cards' keys, such as {"),
+        (
+            "settings",
+            "{'task.stop': {1}}",
+            "settings['task.stop'] is {1}; it must be a number, a text, true or false, or a list",
+        ),
+        ("data", "__import__('pandas').DataFrame({'a': [1]})", "data is a DataFrame; it must be a text or a path (rows are "),
+        ("data", "[{'prompt': 'x'}]", "data is [{'prompt': 'x'}]; it must be a text or a path"),
+        ("out", "None", "out is None; it must be a text or a path"),
+        ("sandbox", "3", "sandbox is 3; it must be a text"),
+        ("price_per_hour", "'3'", "price_per_hour is '3'; it must be a number"),
+        ("noise_floor", "'yes'", "noise_floor is 'yes'; it must be True or False"),
+        ("trust_remote_code", "'false'", "trust_remote_code is 'false'; it must be True or False"),
+        ("embedding", "3", "embedding is 3; it must be a text or a path"),
+        ("metrics", "3", "metric is 3; give a name, a spa_bench.Metric, or a function"),
         ("until", "'grading'", "until is 'grading'; "),
         ("grading", "'evalpuls'", "grading is 'evalpuls'; did you mean 'evalplus'?"),
         ("sandbox", "'bwarp'", "unknown sandbox 'bwarp'"),
@@ -298,3 +335,37 @@ def test_a_part_that_cannot_be_used_is_one_line(part: str, value: str, said: str
     cells.run(f"value = {value}")
     assert message(cells, **{part: cells.get("value")}).startswith(said)
     assert not list(Path("runs").glob("*/grades.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("give", "said"),
+    [
+        ("1 / 0", " failed: ZeroDivisionError: division by zero ("),
+        ("None", " failed: AttributeError: 'NoneType' object has no attribute 'key'"),
+        ("c.key", " failed: AttributeError: 'Key' object has no attribute 'key'"),
+        ("replace(c, text=None)", ": the answer 0, member 0, draw 0 has text = None; it must be a text"),
+        ("replace(c, key=sb.Key('9', 0, 0))", " gave an answer that is not missing: Key(problem='9', member=0, draw=0); "),
+    ],
+)
+def test_a_model_that_gives_what_is_no_answer_is_one_line(give: str, said: str, cells: Notebook):
+    cells.run(MADE)
+    cells.run(f"from dataclasses import replace\nvalue = Answers(lambda c: {give})")
+    assert message(cells, sampler="base", model=cells.get("value")).startswith(f"engine 'object:Answers'{said}")
+
+
+def test_values_of_numpy_pandas_and_torch_are_those_of_python(cells: Notebook):
+    """What a sweep over arrays gives; None for the metrics is none of them."""
+    run = made(cells, limit=np.int64(2), n=np.int32(2), workers=np.int8(1), metrics=None, price_per_hour=np.float32(0))
+    assert (run.n, run.spec["limit"]) == (2, 2)
+    for seeds in (np.array([0, 1]), pd.Series([0, 1]), (seed for seed in (0, 1))):
+        assert [one.seed for one in made(cells, seed=seeds)] == [0, 1]
+    assert made(cells, seed=np.array(1)).seed == 1
+    plain = {"decoding.temperature": 0.5, "draws": 2, "description": "x", "served": []}
+    given = {
+        "decoding": {"temperature": np.float32(0.5)},
+        "draws": np.int64(2),
+        "description": Path("x"),
+        "served": np.array([]),
+    }
+    assert as_words(given) == as_words(plain)
+    assert as_words({"trained": [np.bool_(True), (np.int64(1),)]}) == ("trained=[true, [1]]",)

@@ -10,12 +10,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import spa_bench as sb
 from doubles import RIGHT, SANDBOX, WRONG, Call
-from spa_bench.api.run import RunKeywords, as_words, run, score
+from spa_bench.api.run import RunKeywords, run, score
+from spa_bench.api.values import as_words
 from spa_bench.runs.options import RunOptions, ScoreOptions
 
 # what the options of a run are called here, where the name differs; those that objects and dataclasses of options hold
@@ -92,6 +94,9 @@ FORMS: dict[str, Any] = {
     "mapping": {problem: [RIGHT[problem], WRONG] for problem in RIGHT},
     "records": [{"problem": problem, "text": text} for problem, text in ROWS],
     "completions": [{"task_id": problem, "completion": text} for problem, text in ROWS],
+    "arrays": {problem: np.array([RIGHT[problem], WRONG]) for problem in RIGHT},
+    "series of lists": pd.DataFrame(ROWS, columns=["problem", "text"]).groupby("problem").text.apply(list),
+    "series of texts": pd.Series([text for _, text in ROWS], index=[problem for problem, _ in ROWS]),
     "frame": pd.DataFrame(ROWS, columns=["problem", "text"]),
     "frame of completions": pd.DataFrame(ROWS, columns=["task_id", "completion"]),
 }
@@ -134,8 +139,14 @@ def test_samples_of_a_run_can_be_scored_again(three: Path, sandbox: object):
     [
         ({}, "samples is empty; give one answer to a problem at least"),
         ([], "samples is empty; give one answer to a problem at least"),
-        (5, "samples is 5; give a path, several paths, {problem: [text, ...]}, a list of records, or a DataFrame"),
-        ({"three/add": 5}, "samples['three/add'] is 5; it must be a list of texts"),
+        (5, "samples is 5; give a path, several paths, {problem: [text, ...]}, a Series of texts by problem, a list "),
+        ({"three/add": 5}, "samples['three/add'] is 5; it must be a text or a list of texts"),
+        ({"three/add": b"x"}, "samples['three/add'] is b'x'; it must be a text or a list of texts"),
+        (pd.Series({"three/add": None}), "samples['three/add'] is None; it must be a text or a list of texts"),
+        (
+            pd.DataFrame([["three/add", "x", "y"]], columns=["problem", "text", "text"]),
+            "the DataFrame has several columns text; leave one of them",
+        ),
         ({"three/add": [None]}, "samples, line 1: text is null; an answer without text is "),
         ({"three/ad": ["x"]}, "samples, line 1: task three has no problem 'three/ad'; did you mean 'three/add'?"),
         ({"three/add": ["x"]}, "samples has no sample for three/double (2 of 3 problems are missing)"),

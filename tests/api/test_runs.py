@@ -229,6 +229,42 @@ def test_check_is_red_where_a_metric_fell_and_takes_runs_or_a_path(place: Path, 
     assert same.before.isna().all()
     with pytest.raises(sb.UsageError, match="--alpha is 2"):
         sb.load(now.path).check(baseline, alpha=2)
+    with pytest.raises(sb.UsageError, match=r"--alpha is '0\.05'; it must be a number"):
+        sb.load(now.path).check(baseline, alpha="0.05")  # type: ignore[arg-type]
+    assert sb.load(now.path).check(baseline, alpha=np.float32(0.05), metrics=["pass@1"]).to_json()[0]["notes"] == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("sb.load(3)", "paths is 3; it must be a text or a path: run folders, result files, or folders of either"),
+        ("sb.load(runs[0])", "paths is a Run; it must be"),
+        ("sb.load([None])", "paths is None; it must be"),
+        ("sb.load(runs.to_pandas())", "paths is a DataFrame; it must be"),
+        ("runs.check(None)", "paths is None; it must be"),
+        ("runs.check(runs, metrics=[3])", "unknown metric 3 of the gate; known: "),
+        ("runs.where(seed='0')", "seed is '0'; it must be a whole number"),
+        ("runs.where(sampler=['mixed', 'good'])", "sampler is ['mixed', 'good']; it must be a text"),
+        ("runs.divergence(1.5)", "run is 1.5; it must be a whole number"),
+        ("runs.compare(0, 1)", "side A of a comparison is 0; give runs, as runs[0], or runs.where(sampler=...)"),
+        ("runs[0].compare('good')", "side B of a comparison is 'good'; give runs"),
+        ("runs.leaderboard(reference=runs[0])", "reference is a Run; it must be a text"),
+    ],
+)
+def test_what_is_neither_a_run_nor_a_name_is_one_line(asked: str, said: str, place: Path):
+    with pytest.raises(sb.UsageError) as error:
+        eval(asked, {"sb": sb, "runs": sb.load(place)})
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+def test_paths_and_places_may_come_from_pandas_and_numpy(place: Path):
+    runs = sb.load(place)
+    assert len(sb.load(runs.to_pandas().run.unique())) == len(runs) == 3
+    assert len(sb.load(path for path in runs.to_pandas().run.drop_duplicates())) == 3
+    assert runs.where(seed=np.int64(1))[np.int64(0)].seed == 1
+    with pytest.raises(sb.UsageError, match="no divergence between the members"):
+        runs.divergence(np.int64(0))
 
 
 # what a notebook shows -----------------------------------------------------------------------------------------------

@@ -157,6 +157,14 @@ def test_check_writes_summary_rows_and_verdict(kl: float | None, verdict: str, f
     assert (Path(outputs["rows"]).read_text() != "") == (verdict != "error")
 
 
+def test_a_check_that_cannot_start_is_an_error_and_not_red(tmp_path: Path):
+    """Python ends in 1, the exit code of red, where a package that it imports is broken."""
+    runner = Runner(tmp_path / "r", 'echo "ModuleNotFoundError: no cyclopts" >&2; exit 1')
+    assert runner.run("Check", OUT="runs", BASELINE="b.json").returncode == 0
+    assert runner.output.read_text().startswith("verdict=error\n")
+    assert "no cyclopts" in runner.summary.read_text()
+
+
 @pytest.mark.parametrize(
     ("verdict", "fail", "code"),
     [("green", "true", 0), ("red", "true", 1), ("red", "false", 0), ("error", "false", 2), ("", "true", 2)],

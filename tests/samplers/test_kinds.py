@@ -113,13 +113,21 @@ def test_options_that_are_no_table_or_no_dataclass_are_refused(on_path: Path):
         ("mine:bild", r"'mine:bild' leads to the module 'mine', which has no 'bild'; did you mean 'build'\?$"),
         ("mine.py:build", r"'mine\.py:build' .* cannot be imported: .*; a module is named without \.py: 'mine'$"),
         ("mine:", r"'mine:' leads to the module 'mine', which has no ''"),
-        (":build", r"':build' leads to the module '', which cannot be imported"),
-        ("broken:build", r"cannot be imported: No module named 'not_installed_here'; is the folder"),
+        (":build", r"':build' leads to no module: write module:NAME, the file's name without \.py and without its folder"),
+        ("./mine:build", r"'\./mine:build' leads to no module: write module:NAME"),
+        ("here/mine:build", r"'here/mine:build' leads to no module: write module:NAME"),
+        ("not.there:build", r"cannot be imported: No module named 'not'; is the folder with the module on PYTHONPATH\?$"),
+        (
+            "broken:build",
+            r"cannot be imported: No module named 'not_installed_here' \(broken\.py, line 1\); install it, or put its",
+        ),
+        ("fails:build", r"which cannot be imported: division by zero \(fails\.py, line 2\)$"),
     ],
 )
 def test_a_kind_that_leads_nowhere_says_where(on_path: Path, kind: str, message: str):
     module(on_path, "")
     (on_path / "broken.py").write_text("import not_installed_here\n")
+    (on_path / "fails.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
     with pytest.raises(UsageError, match=message) as error:
         load_sampler_card(card(on_path, f'kind = "{kind}"'))
     assert "\n" not in str(error.value)

@@ -292,6 +292,18 @@ def test_an_option_of_answers_is_refused_where_there_are_choices_alone(key: str,
         task_of("lm-eval:quiz_one", include=quiz, local=[quiz.parent / "data"], **{key: value})
 
 
+def test_a_definition_that_lm_eval_passes_over_is_named_with_the_reason(quiz: Path, tmp_path: Path):
+    (quiz / "quiz_one.yaml").write_text("task: quiz_one\nnum_fewshot: [0\n")
+    with pytest.raises(
+        UsageError, match=r"lm-eval has no task 'quiz_one': .*/quiz_one\.yaml cannot be read: .*expected"
+    ) as error:
+        task_of("lm-eval:quiz_one", include=quiz, folder="winogrande")
+    assert "\n" not in str(error.value)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UsageError, match=r"lm-eval has no task 'quiz_one': there is no \.yaml file in .*/nothing$"):
+        task_of("lm-eval:quiz_one", include=tmp_path / "nothing", folder="winogrande")
+
+
 def test_an_unknown_task_names_the_nearest(quiz: Path):
     with pytest.raises(UsageError, match=r"lm-eval has no task 'quizz_one'; did you mean 'quiz_one'"):
         task_of("lm-eval:quizz_one", include=quiz, folder="winogrande")

@@ -178,7 +178,7 @@ def test_the_file_of_a_kind_of_ones_own_is_found_again_or_said(mine: Any, tmp_pa
             "task kind 'mine:build' failed: TypeError: Can't instantiate abstract",
         ),
         ("def build(card):\n    return Same(card, [])", "task kind 'mine:build' has no problems"),
-        ("def build(card):\n    return Same(card, [3])", "task kind 'mine:build' failed: AttributeError: 'int' object has no"),
+        ("def build(card):\n    return Same(card, [3])", "task 'mine': a problem is 3; it must be a spa_bench.types.Problem"),
         (
             "def build(card):\n    return Same(card, [Problem(id='q', prompt='')] * 2)",
             "task kind 'mine:build': the problem id 'q' is empty or there twice; each problem has its own",

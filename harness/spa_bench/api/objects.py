@@ -21,6 +21,7 @@ from spa_bench.models.engine import STAGES, LoraAdapter
 from spa_bench.models.own import FunctionModel
 from spa_bench.runs.engines import EngineKind
 from spa_bench.samplers.base import Sampler, SamplerKind
+from spa_bench.support.text import as_seen
 from spa_bench.tasks.base import Task, TaskKind
 from spa_bench.tasks.code import CodeTask
 from spa_bench.tasks.text import TextTask
@@ -100,7 +101,8 @@ def metric_of(given: str | Metric | Callable[[Samples], float | None]) -> str | 
         metric = Metric(name=given.__name__, description=_first_line(given), compute=given)
     else:
         raise UsageError(
-            f"metric is {given!r}; give a name, a spa_bench.Metric, or a function with a name of its own that takes Samples"
+            f"metric is {as_seen(given)}; give a name, a spa_bench.Metric, or a function with a name of its own that takes "
+            "Samples"
         )
     check_call(f"metric {metric.name!r}: its compute", metric.compute, ("samples",), _PAGE)
     return GivenObject(table="metric", name=PREFIX + metric.name, target=metric, source=fingerprint(metric))
@@ -170,7 +172,8 @@ def _check(what: str, thing: object, protocol: type, needs: Sequence[str]) -> No
     if len(lacking) == len(needs):
         card = "" if what == "model" else " or the path of a card"
         raise UsageError(
-            f"{what} is {thing!r} ({type(thing).__name__}); give a name{card}, or an object with {', '.join(needs)} ({_PAGE})"
+            f"{what} is {as_seen(thing)} ({type(thing).__name__}); give a name{card}, or an object with {', '.join(needs)} "
+            f"({_PAGE})"
         )
     others = f" and {', '.join(lacking[1:])}" if len(lacking) > 1 else ""
     more = _BEGINNINGS.get(what, "")

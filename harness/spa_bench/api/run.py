@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import operator
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, SupportsIndex, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
-from spa_bench.api import objects
+from spa_bench.api import objects, values
 from spa_bench.api.runs import Run, Runs
 from spa_bench.api.samples import given_samples
 from spa_bench.cards.objects import GivenObject, giving
@@ -124,42 +121,48 @@ def run(
 
     Raises a SpaBenchError, before anything is drawn, where a part cannot be used.
     """
-    several, seeds = _seeds(seed)
+    several, seeds = values.seeds_of(seed)
     _one_of("until", until, ("generate", "grade"))
     _one_of("grading", grading, ("default", "evalplus"))
-    n, limit, threads, batch_size, context, workers = _whole(
+    n, limit, threads, batch_size, context, workers = values.whole_or_none(
         n=n, limit=limit, threads=threads, batch_size=batch_size, context=context, workers=workers
     )
+    values.check_flags(first=first, trust_remote_code=trust_remote_code, quiet=quiet)
+    values.check_texts(engine=engine, revision=revision, sandbox=sandbox)
+    if noise_floor is not None:
+        values.check_flags(noise_floor=noise_floor)
     parts = _Parts(sampler, task, model, metrics)
     if parts.model is not None and (engine is not None or not isinstance(model, str | Path)):
         _check_unloaded(engine, device, dtype, threads, batch_size, context, revision)
     options = RunOptions(
         model=str(model) if isinstance(model, str | Path) else None,
         loading=ModelOptions(
-            device=device,
-            dtype=dtype,
+            device=str(device),
+            dtype=_dtype(dtype),
             threads=threads,
             batch_size="auto" if batch_size is None else str(batch_size),
             revision=revision,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=bool(trust_remote_code),
             context=context,
         ),
         engine=parts.model.name if isinstance(parts.model, GivenObject) else engine,
         n=n,
         seeds=seeds,
         limit=limit,
-        first=first,
-        data=None if data is None else str(data),
-        queries=None if queries is None else str(queries),
-        settings=as_words(settings or {}),
-        noise_floor=noise_floor,
+        first=bool(first),
+        data=values.source("data", data),
+        queries=values.source("queries", queries),
+        settings=values.as_words(settings),
+        noise_floor=None if noise_floor is None else bool(noise_floor),
         until=until,
         rules=grading,
-        judge=JudgeOptions(sandbox=sandbox, workers=workers, price_per_hour=price_per_hour),
-        embedding=embedding,
+        judge=JudgeOptions(
+            sandbox=sandbox, workers=workers, price_per_hour=values.number_or_none("price_per_hour", price_per_hour)
+        ),
+        embedding=None if embedding is None else values.place("embedding", embedding),
         metrics=parts.metric_names,
-        out=Path(out),
-        quiet=quiet,
+        out=Path(values.place("out", out)),
+        quiet=bool(quiet),
     )
     with parts.given():
         folders = perform.run(parts.sampler_name, parts.task_name, options, loaded=parts.loaded)
@@ -186,27 +189,30 @@ def score(
     """The run of answers that somebody else drew, graded and measured.
 
     `samples`: a file or several, as `spa-bench score` takes them; {problem: [text, ...]}; a list of records
-    {"problem": ..., "text": ...}; or a pandas DataFrame with these columns. A text of a code task continues its prompt where
-    its first line is indented, and is a whole program otherwise; `completion` or `solution` in the place of `text` says which.
+    {"problem": ..., "text": ...}; a pandas DataFrame with these columns; or a Series of texts by problem. A text of a code task
+    continues its prompt where its first line is indented, and is a whole program otherwise; `completion` or `solution` in the
+    place of `text` says which.
     `name` is what tables call them. `cut`: at the task's stop strings first. `partial`: problems may be without answers, and
     every metric is of the others alone. `seed` is the batch: batches of one name are seeds of one sampler. For the rest see
     `run`. Raises a SpaBenchError that names the first wrong record.
     """
     _one_of("grading", grading, ("default", "evalplus"))
-    [workers, seed] = _whole(workers=workers, seed=seed)
+    [workers, seed] = values.whole_or_none(workers=workers, seed=seed)
+    values.check_flags(cut=cut, partial=partial, quiet=quiet)
+    values.check_texts(name=name, sandbox=sandbox)
     parts = _Parts("", task, None, metrics)
     options = ScoreOptions(
         name=name,
-        cut=cut,
-        partial=partial,
+        cut=bool(cut),
+        partial=bool(partial),
         seed=seed,
-        settings=as_words(settings or {}),
+        settings=values.as_words(settings),
         rules=grading,
         judge=JudgeOptions(sandbox=sandbox, workers=workers),
-        embedding=embedding,
+        embedding=None if embedding is None else values.place("embedding", embedding),
         metrics=parts.metric_names,
-        out=Path(out),
-        quiet=quiet,
+        out=Path(values.place("out", out)),
+        quiet=bool(quiet),
     )
     with parts.given():
         return Run(perform.score(parts.task_name, given_samples(samples), options))
@@ -229,13 +235,16 @@ def load_model(
     """
     from spa_bench.runs.reopen import load_model as load
 
+    threads, batch_size, context = values.whole_or_none(threads=threads, batch_size=batch_size, context=context)
+    values.check_flags(trust_remote_code=trust_remote_code)
+    values.check_texts(revision=revision)
     still_threads()
     return load(
-        str(name),
+        values.place("name", name),
         replace(
-            ModelOptions(device=device, dtype=dtype, threads=threads, context=context, revision=revision),
+            ModelOptions(device=str(device), dtype=_dtype(dtype), threads=threads, context=context, revision=revision),
             batch_size="auto" if batch_size is None else str(batch_size),
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=bool(trust_remote_code),
         ),
     )
 
@@ -254,9 +263,8 @@ class _Parts:
         self._sampler, self._task = objects.sampler_of(sampler), objects.task_of(task)
         by_name = model is None or self.loaded or isinstance(model, str | Path)
         self.model = self.loaded if by_name else objects.model_of(model)  # type: ignore[arg-type]  # no name, not None
-        if isinstance(metrics, str) or callable(metrics):
-            metrics = [metrics]
-        self._metrics = [objects.metric_of(one) for one in metrics]
+        several = isinstance(metrics, Iterable) and not isinstance(metrics, str)
+        self._metrics = [objects.metric_of(one) for one in (metrics if several else [metrics] if metrics is not None else [])]
 
     @property
     def sampler_name(self) -> str:
@@ -279,24 +287,9 @@ class _Parts:
             yield
 
 
-def _seeds(seed: int | Sequence[int]) -> tuple[bool, tuple[int, ...]]:
-    """(whether `seed` is several, the seeds). Raises UsageError for anything but whole numbers, one at least."""
-    several = isinstance(seed, Iterable) and not isinstance(seed, str)
-    seeds = tuple(seed) if isinstance(seed, Iterable) else (seed,)
-    if not seeds:
-        raise UsageError("seed is empty; give a number, or several")
-    return several, tuple(_index("seed", one) for one in seeds)
-
-
-def _whole(**numbers: int | None) -> list[int | None]:
-    """The numbers, those of numpy too, as Python has them. Raises UsageError for what is no whole number."""
-    return [None if value is None else _index(name, value) for name, value in numbers.items()]
-
-
-def _index(name: str, value: object) -> int:
-    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        return operator.index(value)
-    raise UsageError(f"{name} is {value!r}; it must be a whole number")
+def _dtype(dtype: object) -> str:
+    """The name of a dtype, which may be one of torch."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
@@ -312,24 +305,3 @@ def _check_unloaded(engine: str | None, *loading: object) -> None:
     given += [name for name, value, default in zip(names, loading, usual, strict=True) if value != default]
     if given:
         raise UsageError(f"{given[0]} says how a model of a name is loaded, and the model is an object: leave {given[0]} out")
-
-
-def as_words(settings: Settings) -> tuple[str, ...]:
-    """`settings` in the form of the command line: KEY=VALUE; a mapping in the place of a value gives dotted keys.
-
-    Raises UsageError for a value that TOML has not.
-    """
-    words: list[str] = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            words += as_words({f"{key}.{inner}": one for inner, one in value.items()})
-            continue
-        try:
-            word = json.dumps(value, ensure_ascii=False, allow_nan=False)
-            tomllib.loads(f"v = {word}")  # null is no value there
-            words.append(f"{key}={word}")
-        except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"settings[{key!r}] is {value!r}; it must be a number, a text, true or false, or a list"
-            ) from error
-    return tuple(words)

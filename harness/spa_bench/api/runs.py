@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from spa_bench.api import frames
+from spa_bench.api import frames, values
 from spa_bench.api.shown import Check, Comparison, Leaderboard, html_of, text_of
 from spa_bench.api.sources import SeedOfResult, Source, pooled
 from spa_bench.compare.gate import check_rows, compare_rows, rules
@@ -17,7 +17,7 @@ from spa_bench.compare.leaderboard.results import read_all
 from spa_bench.errors import SpaBenchError, StoreError, UsageError
 from spa_bench.runs.find import given_files, nothing_in, run_paths, without_copies
 from spa_bench.runs.folder import RESULTS, RunFolder, check_place, open_run
-from spa_bench.support.text import did_you_mean
+from spa_bench.support.text import as_seen, did_you_mean
 from spa_bench.types import Estimate
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Measured:
 
     def leaderboard(self, *, reference: str | None = None) -> Leaderboard:
         """The table of `spa-bench leaderboard`: a row a sampler, seeds pooled; with paired differences of `reference`."""
+        values.check_texts(reference=reference)
         if reference is not None:
             row_of(self._rows, reference)
         return Leaderboard(self._rows, reference=reference)
@@ -81,7 +82,7 @@ class Measured:
         """
         other = baseline if isinstance(baseline, Measured) else load(baseline)
         words = [metrics] if isinstance(metrics, str) else metrics
-        named = "the baseline" if isinstance(baseline, Measured) else str(baseline)
+        named = str(baseline) if isinstance(baseline, str | Path) else "the baseline"
         verdict = check_rows(self._rows, other._rows, named, tolerance=rules.as_words(tolerance), alpha=alpha, metrics=words)
         return Check(verdict)
 
@@ -287,6 +288,8 @@ class Runs(Measured, Sequence[Run]):
 
         Raises UsageError where there is none, with the closest name.
         """
+        values.check_texts(task=task, sampler=sampler, model=model)
+        [seed] = values.whole_or_none(seed=seed)
         wanted = {"task": task, "sampler": sampler, "model": model, "seed": seed}
         kept = list(self)
         for key, value in wanted.items():
@@ -320,7 +323,7 @@ class Runs(Measured, Sequence[Run]):
             if len(named) > 1:
                 raise UsageError(f"{len(named)} runs are of {run}: say which, as runs.where(sampler={run!r})[0]")
             run = named[0]
-        return (self[run] if isinstance(run, int) else run).divergence(kind, problem=problem)
+        return (run if isinstance(run, Run) else self[values.whole("run", run)]).divergence(kind, problem=problem)
 
     def compare(self, a: str | Measured, b: str | Measured) -> Comparison:
         """B minus A, paired by problem; each is a sampler's name here, or runs of one sampler."""
@@ -331,6 +334,10 @@ class Runs(Measured, Sequence[Run]):
 def compared(a: Measured, b: Measured) -> Comparison:
     """B minus A. Raises UsageError unless each side is one sampler on one task, on problems that both have."""
     for name, side in (("A", a), ("B", b)):
+        if not isinstance(side, Measured):
+            raise UsageError(
+                f"side {name} of a comparison is {as_seen(side)}; give runs, as runs[0], or runs.where(sampler=...)"
+            )
         if len(side._rows) != 1:
             there = ", ".join(f"{row.label} on {row.task}" for row in side._rows)
             raise UsageError(f"side {name} of a comparison is one sampler on one task; there are {there}")
@@ -346,14 +353,12 @@ def load(paths: str | Path | Sequence[str | Path] = "runs", *, unreadable: Liter
     Runs that are not finished are there too: they have samples, and are in no table. `unreadable`: what is done about a run or
     a file that cannot be read, such as one of another schema. Raises UsageError or StoreError where nothing is found.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not given:
-        raise UsageError("no paths were given; give run folders, result files, or folders of either")
+    given = values.paths(paths, "run folders, result files, or folders of either")
     if unreadable not in ("raise", "warn"):
         raise UsageError(f"unreadable is {unreadable!r}; it is 'raise' or 'warn'")
     found: list[RunFolder] = []
     results: list[SeedOfResult] = []
-    for path in map(Path, given):
+    for path in given:
         check_place(path, RESULTS)
         runs, files = ([] if path.is_file() else run_paths(path)), given_files(path)
         if not runs and not files:

@@ -16,6 +16,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -26,7 +27,7 @@ from typing import TypeVar
 
 from spa_bench.cards.kinds import CardKind, Kind
 from spa_bench.errors import UsageError
-from spa_bench.support.text import one_line
+from spa_bench.support.text import as_seen, one_line
 
 K = TypeVar("K", bound=Kind[object])
 
@@ -78,7 +79,7 @@ class Plugin:
     @property
     def card(self) -> Path | None:
         """The card of the entry point; None for code without one. Raises UsageError when the card is not found."""
-        named = declared(CardKind, self.target, self.module, f"{self}").card if self.is_kind else self.target
+        named = declared(CardKind, self.target, self.module, f"{self}", table=self.table).card if self.is_kind else self.target
         if named is None:
             return None
         folder = Path(getattr(self.module, "__file__", None) or "").resolve().parent
@@ -163,8 +164,8 @@ def attribute_of(module: ModuleType, attribute: str, name: str) -> object:
     return target
 
 
-def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
-    """The object `found`, to which `name` leads in `module`, as a kind of class `cls`.
+def declared(cls: type[K], found: object, module: ModuleType, name: str, *, table: str) -> K:
+    """The object `found`, to which `name` leads in `module`, as a kind of class `cls` in the table `table` of the registry.
 
     A function becomes a kind together with the attributes beside it in the module; the members of `cls` hold the names of
     these attributes. Raises UsageError for an object that is neither a kind nor a function.
@@ -172,27 +173,52 @@ def declared(cls: type[K], found: object, module: ModuleType, name: str) -> K:
     if isinstance(found, cls):
         return found
     if isinstance(found, Kind) or not callable(found):
-        what = f"a {type(found).__name__}" if isinstance(found, Kind) else repr(found)
-        raise UsageError(f"{name} leads to {what}; it must be a {cls.__name__}, or a function that builds one")
+        what = f"a {type(found).__name__}" if isinstance(found, Kind) else as_seen(found)
+        wanted = f"{table.capitalize()}Kind" if cls is CardKind else cls.__name__  # cards know no kind of a table
+        raise UsageError(f"{name} leads to {what}; it must be a {wanted}, or a function that builds one")
     members = {f.name: getattr(module, f.metadata["beside"], None) for f in fields(cls) if "beside" in f.metadata}
     return replace(cls(build=found), **{key: value for key, value in members.items() if value is not None})
 
 
 def imported(module: str, name: str, advice: str = "") -> ModuleType:
     """The module that `name` leads to, imported. Raises UsageError with `advice`, whatever the module's code raises."""
+    if re.search(r"[/\\]", module) or not module.strip("."):
+        raise UsageError(
+            f"{name} leads to no module: write module:NAME, the file's name without .py and without its folder, which is on "
+            "PYTHONPATH"
+        )
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a user's own code may raise anything
         reason = one_line(error) or type(error).__name__
-        what = "" if isinstance(error, SyntaxError) else f"; {advice or _advice(module, error)}"  # it was found otherwise
-        raise UsageError(f"{name} leads to the module {module!r}, which cannot be imported: {reason}{what}") from error
+        raise UsageError(
+            f"{name} leads to the module {module!r}, which cannot be imported: {reason}{_place_of(error)}"
+            f"{_what_to_do(module, error, advice)}"
+        ) from error
 
 
-def _advice(module: str, error: BaseException) -> str:
-    """What helps where `module` cannot be imported, as far as its name and the current folder tell."""
+def _what_to_do(module: str, error: BaseException, advice: str) -> str:
+    """What helps where `module` cannot be imported: `advice`, or what its name and the current folder tell."""
+    if isinstance(error, SyntaxError):  # it was found, and the message has the line
+        return ""
+    if advice:
+        return f"; {advice}"
     if module.endswith(".py"):
-        return f"a module is named without .py: {module.removesuffix('.py')!r}"
-    lacking = isinstance(error, ModuleNotFoundError) and error.name == module
-    if lacking and Path(f"{module}.py").is_file():
-        return "its file is in this folder: write PYTHONPATH=. before the command"
-    return "is the folder with the module on PYTHONPATH?"
+        return f"; a module is named without .py: {module.removesuffix('.py')!r}"
+    lacks = error.name if isinstance(error, ModuleNotFoundError) else None
+    if lacks is None:  # it was found, and its code failed
+        return ""
+    if lacks == module and Path(f"{module}.py").is_file():
+        return "; its file is in this folder: write PYTHONPATH=. before the command"
+    if lacks == module or module.startswith(f"{lacks}."):
+        return "; is the folder with the module on PYTHONPATH?"
+    return "; install it, or put its folder on PYTHONPATH"
+
+
+def _place_of(error: BaseException) -> str:
+    """The file and line at which the code of a module failed; empty where the module was not found, or says it itself."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen ")]
+    own = [f for f in frames if Path(f.filename).resolve() not in (Path(__file__).resolve(), Path(importlib.__file__))]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

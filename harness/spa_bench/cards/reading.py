@@ -258,8 +258,10 @@ def _alternatives(hint: object) -> Iterator[object]:
 
 def check_name(where: str, name: str) -> None:
     """Raises CardError for a name that cannot name run folders or stand in tables."""
-    if "/" in name or not name.strip("."):
-        raise CardError(f"{where}: name is {name!r}; it names run folders and takes no slash")
+    if "/" in name or not name.strip(". "):
+        raise CardError(
+            f"{where}: name is {name!r}; it names run folders and takes no slash, and needs more than spaces and dots"
+        )
     if not name.isprintable():
         raise CardError(f"{where}: name is {name!r}; it stands in tables and takes no control characters")
 

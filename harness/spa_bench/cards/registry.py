@@ -98,7 +98,7 @@ def kind_of(cls: type[K], table: str, name: str) -> K:
         return given
     module, attribute = _place(table, name)
     loaded = importlib.import_module(module) if is_ours(table, name) else plugins.imported(module, repr(name))
-    kind = plugins.declared(cls, plugins.attribute_of(loaded, attribute, repr(name)), loaded, f"{table} {name!r}")
+    kind = plugins.declared(cls, plugins.attribute_of(loaded, attribute, repr(name)), loaded, f"{table} {name!r}", table=table)
     if kind.table not in {"", table}:
         raise UsageError(f"{table} {name!r} leads to a kind of {kind.table}: {type(kind).__name__}")
     return kind

@@ -142,9 +142,9 @@ def _out_of_memory(error: BaseException) -> str:
 
 def entry() -> None:
     """The console script. An unexpected error gives exit code 70, so that our own fault does not look like a red check."""
-    from spa_bench.support.console import outlive_reader
+    from spa_bench.support.console import keep_exit_code
 
-    outlive_reader()
+    keep_exit_code()
     try:
         sys.exit(main())
     except Exception as error:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from spa_bench.cards.guard import built
+from spa_bench.cards.guard import built, check_own_model
 from spa_bench.cards.kinds import Kind, NoOptions, as_declared, beside
 from spa_bench.cards.objects import is_object
 from spa_bench.cards.reading import read_options
-from spa_bench.cards.registry import kind_of
+from spa_bench.cards.registry import is_ours, kind_of
 from spa_bench.errors import CardError, UsageError
 from spa_bench.models.base import Model, Spending
 from spa_bench.models.engine import STAGES, Stage
@@ -186,7 +186,10 @@ def model_with(
         spent=spent or Spending(),
     )
     build = engine_kind(chosen.name).build
-    return built("engine", chosen.name, lambda: build(request), _NEEDS, "docs/how-to/engines.md")
+    model = built("engine", chosen.name, lambda: build(request), _NEEDS, "docs/how-to/engines.md")
+    if not is_ours("engine", chosen.name):
+        check_own_model(model, chosen.name)
+    return model
 
 
 def _parsed(text: str | None) -> tuple[str, tuple[Stage, ...]]:

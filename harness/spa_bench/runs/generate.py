@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
-from spa_bench.cards.guard import built, check_sampler, drawn
+from spa_bench.cards.guard import built, check_sampler, drawn, recording
 from spa_bench.cards.objects import unhashed
 from spa_bench.errors import StoreError, UsageError
 from spa_bench.models.base import AdapterMaker, Model, trainable
 from spa_bench.runs.aids import OwnAids
 from spa_bench.runs.choices import begin, first_token_divergence, known_choices, measure_choices
 from spa_bench.runs.divergence import known_divergence, measure_divergence, unmeasured
+from spa_bench.runs.engines import HF
 from spa_bench.runs.folder import DATA_FILES, OVERLAP, SYNTHESIS, RunFolder, create
 from spa_bench.runs.job import Job, check_draws, check_limit, check_task, longest_texts, make_spec, remember_places, run_name
 from spa_bench.runs.log import append
@@ -55,7 +56,7 @@ def generate(
     """
     check_draws(job.sampler, job.n)
     check_limit(job.limit)
-    asking = check_task(job.sampler, task, model, job.limit)
+    asking = check_task(job.sampler, task, model, job.limit, kind=job.task.kind)
     made = made_sources(
         job.placed, model, job.seed, problems=task.problems, cache=cache, console=console, sandbox=_trusted(job.sandbox)
     )
@@ -195,9 +196,13 @@ class _Drawing:
         job, task = self.job, self.task
         with self.console.stage("generation") as progress:
             completions = drawn(
-                job.sampler.kind, lambda: sampler.sample(self.model, prompts, job.n, job.seed, task=task.name, done=done)
+                job.sampler.kind,
+                job.engine.get("name", HF),
+                lambda: sampler.sample(self.model, prompts, job.n, job.seed, task=task.name, done=done),
+                _keys(prompts, len(sampler.members), job.n).difference(done),
             )
-            append(self.folder.record_log, map(task.record, completions), len(done), len(prompts) * job.n, progress)
+            records = map(recording(job.task.kind, task.record), completions)
+            append(self.folder.record_log, records, len(done), len(prompts) * job.n, progress)
         if (have := len(self.folder.record_log.keys())) != len(prompts) * job.n:
             raise UsageError(
                 f"sampler kind {job.sampler.kind!r} gave {have} of {len(prompts) * job.n} answers: sample() gives n a problem, "
@@ -219,6 +224,11 @@ class _Drawing:
                 measure_divergence(others, self.model, members, measured, asked=asked, noise=noise),
             )
             append(self.folder.divergence_log, rows, len(measured), len(prompts), progress)
+
+
+def _keys(prompts: Sequence[Prompt], members: int, n: int) -> set[Key]:
+    """The keys of n answers to each prompt, n / K of each of the K members."""
+    return {Key(p.problem_id, member, draw) for p in prompts for member in range(members) for draw in range(n // members)}
 
 
 def _settle(folder: RunFolder, place: Mapping[str, int]) -> None:

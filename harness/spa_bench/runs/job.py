@@ -138,28 +138,29 @@ def check_draws(card: SamplerCard, n: int) -> None:
     checked_by("sampler", card.kind, "check_n()", lambda: sampler_kind(card.kind).check_n(card, n))
 
 
-def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None) -> Asking:
-    """The prompts and options of the first `limit` problems for `model`, checked before anything is trained.
+def check_task(card: SamplerCard, task: Task, model: Model, limit: int | None, *, kind: str) -> Asking:
+    """The prompts and options of the first `limit` problems of a `kind` of task for `model`, checked before any training.
 
     Raises UsageError where the task refuses the model, no prompt or some options do not fit the context, the sampler's kind
     cannot continue after a choice, cannot answer the problems or lacks something else, or its similarity was learned on these
     problems. Raises ModelError where the kind refuses the model, the model cannot draw as the card wants, or messages need a
     chat template that it lacks.
     """
-    kind, asking = sampler_kind(card.kind), task.asked_by(model, limit)
+    sampler = sampler_kind(card.kind)
+    asking = checked_by("task", kind, "asked_by()", lambda: task.asked_by(model, limit))
     check_apart(card, task, [p.problem_id for p in asking.prompts])
     _check_stages(card, asking, model)
     _check_served(card, model)
     check_decoding(f"model {model.name!r}", model, decoding_of(card))
-    if asking.asked and not kind.goes_on:
+    if asking.asked and not sampler.goes_on:
         raise UsageError(
             f"{task.name} is multiple choice, and {card.name} (kind {card.kind!r}) cannot continue after a choice: it draws "
             f'whole answers; use a sampler of kind "mixture", such as single, temperature or spa-influence'
         )
     if asking.asked:
         model.check_options(asking.asked)
-    checked_by("sampler", card.kind, "check_model()", lambda: kind.check_model(card, model))
-    checked_by("sampler", card.kind, "check_prompts()", lambda: kind.check_prompts(card, asking.prompts))
+    checked_by("sampler", card.kind, "check_model()", lambda: sampler.check_model(card, model))
+    checked_by("sampler", card.kind, "check_prompts()", lambda: sampler.check_prompts(card, asking.prompts))
     if isinstance(model, ChatModel) and any(p.messages for p in asking.prompts):
         model.check_chat()
     _check_room(asking, task, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
+from typing import Any
 
 from spa_bench.cards import plugins
 from spa_bench.cards.guard import check_call
@@ -38,6 +39,9 @@ def _check(where: str, metric: Metric) -> None:
     name, bounds = metric.name, metric.bounds
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise UsageError(f"--metric {where}: its name is {name!r}; it stands in tables and must be printable text")
+    for key, said in (("description", metric.description), ("missing", metric.missing)):
+        if not isinstance(said, str):
+            raise UsageError(f"--metric {where}: its {key} is {said!r}; it must be a text")
     if metric.alias:
         raise UsageError(f"--metric {where}: its alias is {metric.alias!r}; short names are of spa-bench's own metrics alone")
     if bounds is None:
@@ -85,10 +89,15 @@ def values_of(metric: Metric, samples: Sequence[Samples]) -> list[float | None]:
     return [None if metric.of_verdicts and not one.judged else _value(metric, one) for one in samples]
 
 
+def _plain(value: Any) -> object:
+    """`value`; of one in an array, a tensor or a type of numpy, the Python value."""
+    return value.item() if not isinstance(value, Real) and hasattr(value, "item") else value
+
+
 def _value(metric: Metric, one: Samples) -> float | None:
     where = f"metric {metric.name!r}"
     try:
-        value: object = metric.compute(one)
+        value: object = _plain(metric.compute(one))
         number = float(f"{float(value):.10g}") if isinstance(value, Real) else None
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         said = one_line(error)
@@ -102,4 +111,6 @@ def _value(metric: Metric, one: Samples) -> float | None:
             f"{where} is {number} on problem {one.problem}, but with rate=True it must lie in [0, 1]; "
             "mend that and finish the run with `spa-bench grade`: its samples and verdicts are kept"
         )
+    if metric.bounds and number is not None and not metric.bounds[0] <= number <= metric.bounds[1]:
+        raise UsageError(f"{where} is {number} on problem {one.problem}, outside its bounds {metric.bounds!r}{_KEPT}")
     return number

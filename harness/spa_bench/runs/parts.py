@@ -107,7 +107,7 @@ def read_parts(sampler: str, task: str, options: RunOptions) -> Parts:
 def load_parts(read: Parts, embedder: Embedder | None, model: Model, options: RunOptions) -> LoadedParts:
     """The parts with the model. Raises a SpaBenchError when the model cannot do what they ask."""
     settled, loaded = task_for(read.task_card, read.task, model)
-    asking = check_task(read.card, loaded, model, options.limit)
+    asking = check_task(read.card, loaded, model, options.limit, kind=settled.kind)
     if read.card.synthesizes:
         synthesis_kind(read.card.synthesize.method).check_model(read.card.synthesize, model)
     return LoadedParts(

@@ -103,8 +103,8 @@ def label_of(name: str | None, samples: Sequence[Path | SampleFile]) -> str:
         first = first.removesuffix(ending)
     first = "".join(c for c in first if c not in "*?[]").strip(".") or "samples"
     label = name or first + f"-and-{len(samples) - 1}-more" * (len(samples) > 1)
-    if "/" in label or not label.strip("."):
-        raise UsageError(f"--name is {label!r}; it names a folder and takes no slash")
+    if "/" in label or not label.strip(". "):
+        raise UsageError(f"--name is {label!r}; it names a folder and takes no slash, and needs more than spaces and dots")
     if not label.isprintable():
         raise UsageError(f"--name is {label!r}; it stands in tables and takes no control characters")
     return label

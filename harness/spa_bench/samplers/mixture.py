@@ -56,7 +56,8 @@ class Mixture:
         begun = {p.problem_id: p.begun for p in prompts}
         for completion in model.generate(self.requests(prompts, n, seed, task=task, done=done), self.members):
             problem, member, draw = completion.key
-            yield after_choice(completion, begun[problem].get((member, draw)))
+            # a key that nobody asked for is the caller's to refuse, in words
+            yield after_choice(completion, begun.get(problem, {}).get((member, draw)))
 
 
 def decoding_of(card: SamplerCard) -> Decoding:

@@ -23,7 +23,7 @@ class Reporter:
     """Reports stages and keeps their times: `seconds` maps a stage to its duration in seconds."""
 
     def __init__(self, *, quiet: bool = False):
-        self._console = RichConsole(stderr=True, highlight=False)
+        self._console = RichConsole(stderr=True, highlight=False, emoji=False)
         self._quiet = quiet
         self._bars = self._console.is_terminal and not quiet
         self.seconds: dict[str, float] = {}
@@ -40,7 +40,7 @@ class Reporter:
         try:
             if self._bars:
                 columns = (
-                    TextColumn("{task.description}"),
+                    TextColumn("{task.description}", markup=False),
                     BarColumn(),
                     MofNCompleteColumn(),
                     TimeElapsedColumn(),
@@ -80,7 +80,7 @@ def speakable() -> None:
             stream.reconfigure(errors="replace")
 
 
-class _Forgiving(FileIO):
+class _Outliving(FileIO):
     """A pipe or socket; once its reader has ended, what is written to it is lost and nothing fails."""
 
     def write(self, data: Any, /) -> int:
@@ -91,22 +91,36 @@ class _Forgiving(FileIO):
             return len(data)
 
 
-def outlive_reader() -> None:
-    """Let a command whose output is piped go on to its own exit code where the reader ends first: `check ... | head -1`."""
-    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+class _Messages(_Outliving):
+    """Where messages go: those that cannot be written, to a log on a full disk, are lost and nothing fails."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
-def _outliving(stream: TextIO) -> TextIO:
-    """`stream`, or one in its place to which writing never fails where it is a pipe or a socket."""
+def keep_exit_code() -> None:
+    """Let a command go on to its own exit code where its output or its messages cannot be written.
+
+    The reader of a pipe may end first (`check ... | head -1`), and the disk of a log may be full: neither is a red check.
+    What the command prints on stdout is another matter: there a full disk is an error.
+    """
+    sys.stdout, sys.stderr = _outliving(sys.stdout, _Outliving), _outliving(sys.stderr, _Messages)
+
+
+def _outliving(stream: TextIO, kind: type[_Outliving]) -> TextIO:
+    """`stream`, or one of `kind` in its place: of a pipe or a socket, and of messages wherever they go but to a terminal."""
     if not isinstance(stream, TextIOWrapper):
         return stream
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except OSError:  # a stand-in for the stream, in a test
         return stream
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (kind is _Messages and not stream.isatty())):
         return stream
-    pipe = BufferedWriter(_Forgiving(stream.fileno(), "w", closefd=False))
+    pipe = BufferedWriter(kind(stream.fileno(), "w", closefd=False))
     return TextIOWrapper(
         pipe,
         encoding=stream.encoding,

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+def did_you_mean(name: object, known: Iterable[str], prefix: str = "") -> str:
     """`; did you mean 'x'?` when a known name is close, otherwise the list of known names; each after `prefix`."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(str(name), known, 1)
     return f"; did you mean {prefix + close[0]!r}?" if close else f"; known: {', '.join(prefix + one for one in known)}"
 
 
@@ -19,6 +19,9 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+
+
+_LONGEST_VALUE = 200  # characters of a value in a message
 
 
 def visible(text: str) -> str:
@@ -35,6 +38,12 @@ def one_line(text: object, most: int | None = None) -> str:
     """`str(text)` on one line, with single spaces; what is longer than `most` characters is cut to end in an ellipsis there."""
     line = " ".join(str(text).split())
     return line if most is None else shortened(line, most, "…")
+
+
+def as_seen(value: object) -> str:
+    """A value for a message: as Python writes it, on one line; `a DataFrame` for one that takes several, or a long one."""
+    text = repr(value)
+    return text if "\n" not in text and len(text) <= _LONGEST_VALUE else f"a {type(value).__name__}"
 
 
 def shortened(text: str, most: int, end: str = "...") -> str:

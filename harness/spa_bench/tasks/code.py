@@ -6,13 +6,13 @@ import hashlib
 import json
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spa_bench.cards.guard import checked_problems, guarded
+from spa_bench.cards.guard import as_problems, checked_problems, guarded
 from spa_bench.cards.kinds import Kind
 from spa_bench.cards.registry import is_ours, kind_of
 from spa_bench.cards.task import TaskCard
@@ -20,7 +20,7 @@ from spa_bench.errors import DataError, UsageError
 from spa_bench.grading.base import Calls, Check, Program
 from spa_bench.sandbox import Limits
 from spa_bench.support.files import unpacked
-from spa_bench.support.text import before_stop
+from spa_bench.support.text import before_stop, shortened
 from spa_bench.support.user_json import read_json
 from spa_bench.tasks import sanitiser
 from spa_bench.tasks.answer_text import before_fence
@@ -69,11 +69,11 @@ class CodeTask(TaskDefaults):
         self.name, self.version, self.found = card.name, card.version, found
         self.limits, self.packages = Limits(memory_mb=card.memory_mb), card.packages
         self.file = str(Path(card.file).resolve()) if card.file else ""
-        self.problems = tuple(problems)
+        self.problems = as_problems(problems, f"task {card.name!r}")
         self._card = card
         self._instruct = card.prompt == "instruct"
         self._stop = stops_of(card)
-        self._by_id = {p.id: p for p in problems}
+        self._by_id = {p.id: p for p in self.problems}
 
     def describe(self) -> dict[str, object]:
         """The card, and the hash over ids, prompts and tests; the place of the data is not part of it."""
@@ -197,6 +197,8 @@ def read_rows(path: Path, card: TaskCard | None = None) -> Iterator[tuple[str, d
 
     Raises DataError naming the line, or both hashes when the decompressed content is not what `card` pins.
     """
+    if path == Path():
+        raise DataError('the card names no file of problems; it needs file = "problems.jsonl"')
     try:
         raw = unpacked(path)
         text = raw.decode("utf-8-sig")
@@ -210,14 +212,24 @@ def read_rows(path: Path, card: TaskCard | None = None) -> Iterator[tuple[str, d
             continue
         place = f"{path}, line {number}"
         row = read_json(line, place)
-        if not isinstance(row, dict) or not isinstance(row.get("task_id"), str):
-            raise DataError(f"{place} lacks the text 'task_id'")
+        if not isinstance(row, dict):
+            raise DataError(f"{place} is {shortened(line.strip(), 40)}; each line is one problem, an object such as {{...}}")
+        _check_texts(place, row, ("task_id",))
         if row["task_id"] in seen:
             raise DataError(f"{place} repeats the task id {row['task_id']!r}")
         seen.add(row["task_id"])
         yield place, row, line
     if not seen:
         raise DataError(f"{path} holds no problems")
+
+
+def _check_texts(place: str, row: Mapping[str, object], keys: Sequence[str]) -> None:
+    """Raises DataError for the first of `keys` that the row lacks, or whose value is no text."""
+    for key in keys:
+        if row.get(key) is None:
+            raise DataError(f"{place} lacks the text {key!r}")
+        if not isinstance(row[key], str):
+            raise DataError(f"{place}: {key!r} is {shortened(repr(row[key]), 60)}; it must be a text")
 
 
 def _check_hash(raw: bytes, path: Path, card: TaskCard) -> None:
@@ -237,9 +249,7 @@ def read_problems(path: Path, card: TaskCard | None = None) -> list[Problem]:
     """Rows of task_id, prompt, entry_point, test and, if known, canonical_solution. Raises DataError as read_rows."""
     problems = []
     for place, row, _ in read_rows(path, card):
-        missing = [k for k in ("prompt", "entry_point", "test") if not isinstance(row.get(k), str)]
-        if missing:
-            raise DataError(f"{place} lacks the text {missing[0]!r}")
+        _check_texts(place, row, ("prompt", "entry_point", "test"))
         reference, tags = row.get("canonical_solution") or "", row.get("tags") or []
         if not isinstance(reference, str):
             raise DataError(f"{place}: 'canonical_solution' is no text")

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from spa_bench.cards.guard import guarded
+import numpy as np
+
+from spa_bench.cards.guard import as_problems, guarded
 from spa_bench.cards.task import TaskCard
 from spa_bench.errors import UsageError
 from spa_bench.sandbox import Limits
@@ -29,7 +31,7 @@ class TextTask(TaskDefaults):
     packages: tuple[str, ...] = ()
 
     def __init__(self, card: TaskCard, problems: Sequence[Problem], found: str = ""):
-        self.card, self.problems = card, tuple(problems)
+        self.card, self.problems = card, as_problems(problems, f"task {card.name!r}")
         self.name, self.version = card.name, card.version
         self.file = str(Path(card.file).resolve()) if card.file else ""
         self.found = found or self.file or f"kind {card.kind}"
@@ -107,9 +109,9 @@ class TextTask(TaskDefaults):
         answer, where = self._answer(record), f"task {self.name!r}: is_right() of {record.problem}"
         with guarded(where):
             right = self.is_right(self._by_id[record.problem], answer)
-        if not isinstance(right, bool):
+        if not isinstance(right, bool | np.bool_):
             raise UsageError(f"{where} gave {right!r}; it must be True or False")
-        return right
+        return bool(right)
 
     def _said(self, record: Record) -> str:
         """The text that was compared, for a reader."""

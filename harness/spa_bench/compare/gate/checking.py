@@ -264,7 +264,7 @@ def _lost(before: LeaderboardRow, after: LeaderboardRow) -> list[Line]:
 def _subject(plan: _Plan, tolerances: Mapping[str, Tolerance], confidence: float) -> Subject:
     after, before = plan.shared.after, plan.shared.before
     lines = [_line(name, scores, tolerances.get(name), confidence) for name, scores in plan.scores.items()]
-    notes = [_seeds_note(plan)] if plan.new else []
+    notes = [same] if plan.new and (same := _seeds_note(plan)) else []
     if partial := plan.shared.partial("the baseline has", "these runs"):
         notes.append(partial)
     if len({row.result["size"] for row in (after, before)}) > 1 and plan.shared.size:

@@ -194,7 +194,7 @@ def _body(subject: Subject, verdict: GateVerdict, table: Format, spec: SpecText)
     if others:
         cells = joined((line.metric, (line.said, line.note)) for line in others)
         parts.append(table(cells, ["also", "verdict", "why"]))
-    parts += [table([[note] for note in subject.notes if note], ["note"])] if any(subject.notes) else []
+    parts += [table([[note] for note in subject.notes], ["note"])] if subject.notes else []
     parts.append(spec(subject.changes, table, ("baseline", "now")))
     return "\n\n".join(parts)
 

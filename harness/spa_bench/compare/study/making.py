@@ -268,7 +268,7 @@ def _able(
         job = next(job for other, job in jobs if other is point)
         try:
             check_draws(job.placed, job.n)
-            check_task(job.placed, task, model, job.limit)
+            check_task(job.placed, task, model, job.limit, kind=job.task.kind)
         except (UsageError, ModelError) as error:
             console.note(f"left out: {point.series}: {error}")
             left.append(point)

@@ -70,7 +70,7 @@ def runs_of(jobs: Sequence[tuple[Point, Job]], setup: StudySetup) -> list[StudyR
     for point, job in jobs:
         card = job.placed
         check_draws(card, job.n)
-        asking = check_task(card, setup.task, setup.model, job.limit)
+        asking = check_task(card, setup.task, setup.model, job.limit, kind=job.task.kind)
         parts = (card.trained, needs_queries(card)) if card.adapters == "parts" else ()
         key = repr((card.data, card.synthesize, card.adapters, parts, card.lora.length, job.seed))
         if key not in known:

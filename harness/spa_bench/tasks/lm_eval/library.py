@@ -127,7 +127,7 @@ def load(options: LmEvalOptions, places: tuple[DataPlace, ...]) -> Loaded:
         manager = _manager(options)
         index = manager.task_index
         if options.task not in index:
-            raise UsageError(f"lm-eval has no task {options.task!r}{_close(options.task, index)}")
+            raise UsageError(f"lm-eval has no task {options.task!r}{_unread(options) or _close(options.task, index)}")
         _refuse_code(index, options.task)
         rewriting = Rewriting(index, options, places)
         try:
@@ -181,6 +181,22 @@ def missing_column(error: BaseException) -> str | None:
         return None if of_library or place.name == "dataset_dict.py" else str(error.args[0])
     undefined = re.search(r"'(\w+)' is undefined", str(error)) if isinstance(error, UndefinedError) else None
     return undefined[1] if undefined else None
+
+
+def _unread(options: LmEvalOptions) -> str:
+    """Which of the user's own definitions lm-eval passed over, and why; empty where it read all of them."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    if not options.include or options.include == "mini":
+        return ""
+    folder = expanded(options.include)
+    files = sorted(folder.rglob("*.yaml"))
+    for file in files:
+        try:
+            load_yaml(file, resolve_func=False)
+        except Exception as error:  # of the YAML parser, of the system, or of lm-eval
+            return f": {file} cannot be read: {one_line(error, 300)}"
+    return "" if files else f": there is no .yaml file in {folder}"
 
 
 def _manager(options: LmEvalOptions) -> Any:
