@@ -257,14 +257,16 @@ class _Parts:
         sampler: str | Path | Sampler,
         task: str | Path | Task,
         model: AnyModel | None,
-        metrics: Sequence[AnyMetric],
+        metrics: Iterable[AnyMetric] | AnyMetric | None,
     ):
         self.loaded = objects.as_loaded(model)
         self._sampler, self._task = objects.sampler_of(sampler), objects.task_of(task)
         by_name = model is None or self.loaded or isinstance(model, str | Path)
         self.model = self.loaded if by_name else objects.model_of(model)  # type: ignore[arg-type]  # no name, not None
-        several = isinstance(metrics, Iterable) and not isinstance(metrics, str)
-        self._metrics = [objects.metric_of(one) for one in (metrics if several else [metrics] if metrics is not None else [])]
+        if metrics is None:
+            metrics = []
+        each = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
+        self._metrics = [objects.metric_of(one) for one in each]
 
     @property
     def sampler_name(self) -> str:

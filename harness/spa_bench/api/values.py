@@ -7,13 +7,28 @@ import operator
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from pathlib import Path
+from typing import Protocol, SupportsFloat, runtime_checkable
 
 import numpy as np
 
 from spa_bench.errors import UsageError
 from spa_bench.support.text import as_seen
+
+
+@runtime_checkable
+class _Listed(Protocol):
+    """A number or an array of numpy, a Series of pandas, a tensor: it knows its Python value."""
+
+    def tolist(self) -> object: ...
+
+
+@runtime_checkable
+class _Table(Protocol):
+    """A DataFrame, which iterates over the names of its columns."""
+
+    @property
+    def columns(self) -> object: ...
 
 
 def whole(name: str, value: object) -> int:
@@ -33,11 +48,11 @@ def whole_or_none(**numbers: object) -> list[int | None]:
 
 def seeds_of(seed: object) -> tuple[bool, tuple[int, ...]]:
     """(whether `seed` is several, the seeds). Raises UsageError for anything but whole numbers, one at least."""
-    several = isinstance(seed, Iterable) and not isinstance(seed, str) and getattr(seed, "ndim", 1) > 0
-    seeds = tuple(seed) if several else (seed,)  # type: ignore[arg-type]  # it is Iterable
+    one = isinstance(seed, str) or not isinstance(seed, Iterable) or (isinstance(seed, np.ndarray) and seed.ndim == 0)
+    seeds = [seed] if one else list(seed)  # type: ignore[call-overload]  # it is Iterable
     if not seeds:
         raise UsageError("seed is empty; give a number, or several")
-    return several, tuple(whole("seed", one) for one in seeds)
+    return not one, tuple(whole("seed", each) for each in seeds)
 
 
 def check_flags(**flags: object) -> None:
@@ -58,7 +73,7 @@ def number_or_none(name: str, value: object) -> float | None:
     """A number as Python has it; None stays None. Raises UsageError for anything else."""
     if value is None:
         return None
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
         raise UsageError(f"{name} is {as_seen(value)}; it must be a number")
     return float(value)
 
@@ -72,8 +87,8 @@ def place(name: str, value: object, advice: str = "") -> str:
 
 def paths(given: object, what: str) -> list[Path]:
     """One path, or several. Raises UsageError, which ends in `what` they are to be, for anything else and for none."""
-    several = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping) and not hasattr(given, "columns")
-    each = list(given) if several else [given]  # type: ignore[call-overload]  # it is Iterable
+    one = not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping | _Table)
+    each = [given] if one else list(given)  # type: ignore[call-overload]  # it is Iterable
     if not each:
         raise UsageError(f"no paths were given; give {what}")
     return [Path(place("paths", one, f": {what}")) for one in each]
@@ -116,6 +131,6 @@ def _plain(value: object) -> object:
     """A path as text, and what is of numpy or pandas as Python has it. Raises TypeError for anything else."""
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
-    if isinstance(value, np.generic | np.ndarray) or hasattr(value, "tolist"):
+    if isinstance(value, _Listed):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no plain data")

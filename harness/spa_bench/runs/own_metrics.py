@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from spa_bench.cards import plugins
 from spa_bench.cards.guard import check_call
@@ -16,6 +16,13 @@ from spa_bench.metrics.suite import names as names_of_ours
 from spa_bench.support.text import did_you_mean, one_line
 
 _KEPT = "; samples and verdicts are kept: mend it, and finish the run with `spa-bench grade`"
+
+
+@runtime_checkable
+class _Boxed(Protocol):
+    """A number that knows its Python value."""
+
+    def item(self) -> object: ...
 
 
 def load_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
@@ -89,9 +96,9 @@ def values_of(metric: Metric, samples: Sequence[Samples]) -> list[float | None]:
     return [None if metric.of_verdicts and not one.judged else _value(metric, one) for one in samples]
 
 
-def _plain(value: Any) -> object:
-    """`value`; of one in an array, a tensor or a type of numpy, the Python value."""
-    return value.item() if not isinstance(value, Real) and hasattr(value, "item") else value
+def _plain(value: object) -> object:
+    """`value`; the Python value of a number in an array, in a tensor or of a type of numpy."""
+    return value.item() if isinstance(value, _Boxed) and not isinstance(value, Real) else value
 
 
 def _value(metric: Metric, one: Samples) -> float | None:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from typing import SupportsFloat
 
 from spa_bench.compare.leaderboard.schema import KEPT, KEPT_OF_CHOICES, KEPT_OF_OPEN
 from spa_bench.errors import UsageError
@@ -152,11 +152,11 @@ def chosen(metrics: Sequence[str] | None) -> list[str]:
     return [name for name in RULES if name in wanted]
 
 
-def check_alpha(alpha: float) -> None:
+def check_alpha(alpha: object) -> None:
     """Raise UsageError unless `alpha` can be the chance of a false alarm."""
-    if not isinstance(alpha, Real):
+    if not isinstance(alpha, SupportsFloat):
         raise UsageError(f"--alpha is {alpha!r}; it must be a number, such as 0.05")
-    if not LEAST_ALPHA <= alpha < 0.5:
+    if not LEAST_ALPHA <= float(alpha) < 0.5:
         raise UsageError(
             f"--alpha is {alpha}; the chance of a false alarm is at least {LEAST_ALPHA} and below 0.5, such as 0.05"
         )
