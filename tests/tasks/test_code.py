@@ -183,7 +183,7 @@ def test_a_task_built_from_a_card_says_where_its_problems_were(tmp_path: Path):
         ([{k: v for k, v in ROW.items() if k != "test"}], r"line 1 lacks the text 'test'"),
         ([{**ROW, "prompt": None}], r"line 1 lacks the text 'prompt'"),
         ([[]], r"line 1 is \[\]; each line is one problem"),
-        ([{**ROW, "entry_point": 3}], r"line 1: 'entry_point' is 3; it must be a text"),
+        ([{**ROW, "entry_point": 3}], r"line 1 has 'entry_point' = 3; it must be a text"),
         ([{**ROW, "canonical_solution": [1]}], r"line 1: 'canonical_solution' is no text"),
         ([{**ROW, "tags": "easy"}], r"line 1: 'tags' is no list of texts"),
         ([{**ROW, "tags": ["easy", 2]}], r"line 1: 'tags' is no list of texts"),

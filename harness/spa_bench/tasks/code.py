@@ -229,7 +229,7 @@ def _check_texts(place: str, row: Mapping[str, object], keys: Sequence[str]) -> 
         if row.get(key) is None:
             raise DataError(f"{place} lacks the text {key!r}")
         if not isinstance(row[key], str):
-            raise DataError(f"{place}: {key!r} is {shortened(repr(row[key]), 60)}; it must be a text")
+            raise DataError(f"{place} has {key!r} = {shortened(repr(row[key]), 60)}; it must be a text")
 
 
 def _check_hash(raw: bytes, path: Path, card: TaskCard) -> None:
