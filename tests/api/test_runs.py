@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,8 @@ def test_check_is_red_where_a_metric_fell_and_takes_runs_or_a_path(place: Path, 
     with pytest.raises(sb.UsageError, match=r"--alpha is '0\.05'; it must be a number"):
         sb.load(now.path).check(baseline, alpha="0.05")  # type: ignore[arg-type]
     assert sb.load(now.path).check(baseline, alpha=np.float32(0.05), metrics=["pass@1"]).to_json()[0]["notes"] == []  # type: ignore[arg-type]
+    kinds = [sb.load(now.path).check(baseline, alpha=kind(0.05)).to_json() for kind in (np.float32, Decimal)]  # type: ignore[arg-type]
+    assert [json.loads(json.dumps(said))[0]["alpha"] for said in kinds] == pytest.approx([0.05, 0.05])
 
 
 @pytest.mark.parametrize(

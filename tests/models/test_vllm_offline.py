@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spa_bench.errors import ModelError
 from spa_bench.models.vllm.asked import Asked
+from spa_bench.models.vllm.engine import vllm_engine
 from spa_bench.models.vllm.offline import Offline, Process
 from vllm_doubles import FACTS, SETTINGS, adapter, command, options
 
@@ -163,3 +165,12 @@ def test_what_was_opened_before_it_was_closed_answers_no_longer(start: Start):
 def test_a_context_of_the_users_own_is_what_vllm_takes():
     assert Offline(FACTS, options(max_model_len=40)).positions == 40
     assert Offline(FACTS, options(max_model_len=400)).positions == 80
+
+
+def test_a_context_below_the_positions_of_the_model_stays_as_it_is_also_when_a_run_is_repeated_with_it():
+    for most, given in ((80, None), (80, 60), (40, None), (400, 79)):
+        facts = replace(FACTS, context=given or 80, positions=80)
+        first = vllm_engine(facts, options(max_model_len=most), reference=None).context
+        assert first == (given if given == 60 else min(most, 80) - 1)
+        again = replace(FACTS, context=first, positions=80)
+        assert vllm_engine(again, options(max_model_len=most), reference=None).context == first

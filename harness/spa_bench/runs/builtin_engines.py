@@ -80,6 +80,7 @@ def _facts(model: HFModel | UnloadedModel) -> ModelFacts:
         vocabulary=model.vocabulary,
         ends=model.codec.ends_by,
         context=model.context,
+        positions=model.positions,
         dtype=str(dtype_of(loading.dtype, device_of(loading.device))).removeprefix("torch."),
         threads=loading.threads or len(os.sched_getaffinity(0)),
         revision=loading.revision,

@@ -75,7 +75,7 @@ def check_places(
             how = "is both what is checked and the baseline" if place == base else "and what is checked are in one another"
             raise UsageError(f"{against} {how}; give runs that were made since")
     candidates, baselines = build_rows(find_results(runs)), build_rows(find_results([against]))
-    return judge(candidates, baselines, str(against), tolerances=tolerances, alpha=alpha, metrics=looked_at)
+    return judge(candidates, baselines, str(against), tolerances=tolerances, alpha=float(alpha), metrics=looked_at)
 
 
 def check_rows(
@@ -90,7 +90,7 @@ def check_rows(
     """`check_places` of rows that have been read; `against` names the baseline in messages."""
     rules.check_alpha(alpha)
     tolerances, looked_at = rules.tolerances_of(tolerance), rules.chosen(metrics)
-    return judge(candidates, baselines, against, tolerances=tolerances, alpha=alpha, metrics=looked_at)
+    return judge(candidates, baselines, against, tolerances=tolerances, alpha=float(alpha), metrics=looked_at)
 
 
 def judge(

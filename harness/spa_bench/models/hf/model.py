@@ -102,6 +102,8 @@ class HFModel(TextModel):
         )
         way = found.way
         context = min(context, way.context or context)
+        positions, _ = context_of(self._network, self._tokenizer, None)
+        self.positions = min(positions, way.context or positions)  # the most tokens that it reads
         codec = Codec(self._tokenizer, name or path, end_tokens(self._tokenizer, network), embedding_rows(network))
         parts = HFParts(
             reads=Readable(self._network, way, context=context),

@@ -44,6 +44,7 @@ class UnloadedModel(TextModel):
         self._commit = hub_commit(path, options.revision)
         self.vocabulary = int(network.config.get_text_config().vocab_size)
         context, unknown = context_of(network, tokenizer, options.context)
+        self.positions, _ = context_of(network, tokenizer, None)  # the most tokens that it reads
         codec = Codec(tokenizer, name or path, end_tokens(tokenizer, network), embedding_rows(network))
         note = "weights: not loaded here, so that nothing is trained and no divergence is measured"
         said = (tokenizer_note(path, tokenizer, options.revision), codec.note, unknown, note)

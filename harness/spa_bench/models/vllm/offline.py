@@ -143,7 +143,9 @@ class Offline:
     @property
     def positions(self) -> int:
         """See Backend.positions."""
-        return min(self._model.context, self._options.max_model_len or self._model.context)
+        context = self._model.context
+        most = context + ((self._model.positions or context) > context)  # so that a text may be a token longer than the context
+        return min(most, self._options.max_model_len or most)
 
     @property
     def prompt(self) -> int:

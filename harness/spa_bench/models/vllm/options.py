@@ -92,3 +92,4 @@ class ModelFacts:
     threads: int = 1  # of a CPU
     revision: str | None = None  # on the hub
     trust_remote_code: bool = False
+    positions: int | None = None  # the most tokens that it reads, where `context` may be fewer; None: `context`
