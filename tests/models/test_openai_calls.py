@@ -95,7 +95,6 @@ def test_a_failure_that_passes_is_tried_again(served: Served, name: str):
         ("500", r"answers 500 \(<html>oh no</html>\): given up after 4 tries"),
         ("garbage", r"answered with no JSON \('<html>hello</html>'\): given up"),
         ("nothing", r"answered with nothing: given up"),
-        ("an answer broken off", r"broke an answer off \(finish_reason 'abort'\): given up"),
         ("half a body", r"broke off \(.*\): given up"),
         ("no answer in time", r"gave no answer in 0.6 s: given up"),
     ],
@@ -108,6 +107,16 @@ def test_after_the_last_try_one_line_says_so_and_that_the_command_goes_on(served
     assert str(error.value).endswith("what is drawn is kept, and the same command resumes from there")
     assert "\n" not in str(error.value)
     assert "given up after 4 tries" in str(error.value)
+
+
+def test_an_answer_that_is_broken_off_to_the_last_is_given_as_it_came_and_every_try_is_paid(served: Served):
+    served.fault = lambda number, body: PASSES["an answer broken off"]
+    asking = server(served)
+    answer = asking.one(calls(1)[0])
+    assert isinstance(answer, Reply)
+    assert (answer.finish, len(served.asked)) == ("abort", 4)
+    spent = asking.ledger.spent
+    assert (spent.calls, spent.prompt_tokens, spent.new_tokens, spent.lost) == (4, 4, 4, 0)
 
 
 def test_a_server_that_is_not_there_does_not_answer():

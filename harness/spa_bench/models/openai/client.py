@@ -158,14 +158,17 @@ class Server:
             given = await self._tried(client, call)
             if isinstance(given, Reply):
                 row[1] = float(given.usage.prompt + given.usage.new)
+            asked_for = given.wait if isinstance(given, _Trouble) else None
+            if asked_for is not None:
+                self._gate.close(time.monotonic() + asked_for)
+            # a server that asks for no wait at all, or whose clock is behind, must not use up all tries at once
+            passed, wait = time.monotonic() - began, max(asked_for or 0.0, backoff(tries))
+            last = tries >= (call.tries or self.options.tries) or passed + wait > self.options.patience
             if not isinstance(given, _Trouble):
                 call.check(given)
-                return given
-            if given.wait is not None:
-                self._gate.close(time.monotonic() + given.wait)
-            # a server that asks for no wait at all, or whose clock is behind, must not use up all tries at once
-            passed, wait = time.monotonic() - began, max(given.wait or 0.0, backoff(tries))
-            if tries >= (call.tries or self.options.tries) or passed + wait > self.options.patience:
+                if last or not (isinstance(given, Reply) and given.broken_off):
+                    return given  # one that is broken off to the last is an answer that failed
+            elif last:
                 times = f"{tries} tries in {passed:.0f} s" if tries > 1 else "one try"
                 asks = f" and asks for a wait of {given.wait:.0f} s" if given.wait else ""
                 raise GivenUp(f"{self.url} {given.words}{asks}: given up after {times}; {_RESUMES}", given.status)

@@ -38,6 +38,11 @@ class Reply:
     pieces: tuple[str, ...] = ()  # the tokens' texts
 
     @property
+    def broken_off(self) -> bool:
+        """Whether the server broke the answer off, as one does that is stopped or has too much to do."""
+        return self.finish in _BROKEN_OFF
+
+    @property
     def silence(self) -> str:
         """How an answer without a text ended, in a few words."""
         return f"finish_reason {self.finish!r}" + (", all of it reasoning" if self.thought else "")
@@ -120,8 +125,6 @@ def read_reply(text: str) -> Reply:
     if not isinstance(choice, dict):
         raise ValueError(f"gave a choice that is no object ({_shown(text)})")
     finish = choice.get("finish_reason")
-    if isinstance(finish, str) and finish in _BROKEN_OFF:  # as a server does that is stopped, or has too much to do
-        raise ValueError(f"broke an answer off (finish_reason {finish!r})")
     message = choice.get("message")
     spoken = message.get("content") if isinstance(message, dict) else choice.get("text")
     refusal = message.get("refusal") if isinstance(message, dict) else None
